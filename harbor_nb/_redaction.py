@@ -1,0 +1,75 @@
+"""One object that knows every loaded credential's value and takes it out of text."""
+
+import base64
+import json
+import os
+import re
+import threading
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN(?!S)|PASSWORD|CREDENTIAL|AUTH|JWT", re.IGNORECASE)
+_SHORTEST = 6  # shorter values would take ordinary words out of the text
+
+
+def _spellings(value: str) -> set[str]:
+    raw = value.encode("utf-8", "surrogateescape")
+    encoded = base64.b64encode(raw).decode()
+    return {
+        value,
+        quote(raw, safe=""),
+        quote(raw),
+        quote_plus(raw),
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        encoded,
+        encoded.rstrip("="),
+        base64.urlsafe_b64encode(raw).decode().rstrip("="),
+        repr(value)[1:-1],
+    }
+
+
+class Redactor:
+    """Knows secret values by name; its own repr and pickle show none of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, set[str]] = {}
+        self._pattern: re.Pattern[str] | None = None
+        self._names: dict[str, str] = {}
+
+    def remember(self, name: str, value: str | None) -> None:
+        """Take `value` out of every later text, in all its spellings, and put the name there instead."""
+        if not value or len(value.strip()) < _SHORTEST:
+            return
+        with self._lock:
+            known = self._values.setdefault(name, set())
+            if value in known:
+                return
+            known.update(_spellings(value), _spellings(value.strip()))
+            self._names = {spelling: key for key, texts in self._values.items() for spelling in texts}
+            longest_first = sorted((re.escape(text) for text in self._names), key=len, reverse=True)
+            self._pattern = re.compile("|".join(longest_first))
+
+    def remember_environment(self, names: Iterable[str] = ()) -> None:
+        """Remember what the process environment holds under these names and under any name that looks secret."""
+        wanted = set(names)
+        for name, value in os.environ.items():
+            if name in wanted or SECRET_NAME.search(name):
+                self.remember(name, value)
+
+    def redact(self, text: str) -> str:
+        """Return `text` with each known value replaced by `<NAME>`."""
+        self.remember_environment()
+        pattern = self._pattern
+        return pattern.sub(lambda match: f"<{self._names[match.group()]}>", text) if pattern else text
+
+    def __repr__(self) -> str:
+        return f"Redactor({len(self._values)} names)"
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (Redactor, ())
+
+
+redactor = Redactor()
+redact = redactor.redact
