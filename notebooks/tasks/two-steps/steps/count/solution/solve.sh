@@ -1,0 +1,2 @@
+#!/bin/bash
+grep -cE '^([^,]*,){3}[^,]*$' /app/readings.csv > /app/bad_lines.txt
