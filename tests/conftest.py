@@ -39,7 +39,9 @@ def _missing_docker() -> str | None:
 @cache
 def chromium() -> str | None:
     """The path of a Chromium, or None."""
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    return next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
 
 
 @cache
@@ -64,7 +66,12 @@ def _missing_real_jobs() -> str | None:
     return None if (ROOT.parent / "shared/real-jobs").is_dir() else "no folder ../shared/real-jobs beside the project"
 
 
-_CHECKS = {"docker": _missing_docker, "browser": _missing_browser, "local": _missing_local, "real_jobs": _missing_real_jobs}
+_CHECKS = {
+    "docker": _missing_docker,
+    "browser": _missing_browser,
+    "local": _missing_local,
+    "real_jobs": _missing_real_jobs,
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
