@@ -32,7 +32,9 @@ def _missing_docker() -> str | None:
         ("docker", "image", "inspect", "--format", "ok", BASE_IMAGE),
     ):
         if reason := _runs(*command):
-            return f"{reason}; install Docker Engine, compose v2 and buildx and have {BASE_IMAGE} (.ci/docker-engine does all four)"
+            return (
+                f"{reason}; needs Docker Engine, compose v2, buildx and {BASE_IMAGE} (.ci/docker-engine makes all four)"
+            )
     return None
 
 

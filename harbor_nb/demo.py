@@ -1,0 +1,127 @@
+"""`make demo`: real jobs on what this machine can run, then a table, a chart and a report."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harbor_nb.errors import BadInputError, HarborNbError
+from harbor_nb.samples import sample_jobs, sample_tasks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AGENTS = ("oracle", "nop")
+
+
+def choose_environments(wanted: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Give the environments that a demo can run on here, and a line for each that it leaves out, with the reason."""
+    from harbor_nb.backends.readiness import check
+
+    chosen, left_out = [], []
+    for name in wanted or ("local", "docker"):
+        readiness = check(name)
+        if readiness.ready:
+            chosen.append(name)
+        else:
+            left_out.append(f"{name}: {readiness.reason}; {readiness.fix}")
+    return chosen, left_out
+
+
+def run_demo(
+    output: Path | str = "demo", environments: Sequence[str] = (), tasks: Path | str | None = None, attempts: int = 1
+) -> "pd.DataFrame":
+    """Run the oracle and the nop agent on the sample tasks, print the table, and write the report and the chart.
+
+    Args:
+        output: folder for `report.html`, `chart.png` and the jobs.
+        environments: where to run; empty means `local`, and docker when an engine answers. Where neither can run,
+            the recorded jobs are shown instead, and the output says so.
+        tasks: a task or dataset folder; the sample tasks by default.
+        attempts: trials of each agent on each task.
+
+    Returns:
+        The trials, one row each.
+
+    Raises:
+        BadInputError: `output` can't be written.
+        HarborNbError: a job could not be launched.
+
+    Example:
+        >>> trials = run_demo(output="demo")  # doctest: +SKIP
+    """
+    from harbor_nb.results import frames
+
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"can't write to {folder}: {error.strerror}; name another folder with --output") from None
+    chosen, left_out = choose_environments(environments)
+    for line in left_out:
+        print(f"left out  {line}")
+    if chosen:
+        print(f"running   {' and '.join(AGENTS)} on {' and '.join(chosen)}")
+        jobs = _launch(folder, chosen, tasks, attempts)
+        trials = jobs.trials()
+        _require_results(trials)
+    elif environments:
+        raise HarborNbError(f"none of {', '.join(environments)} can run here: {left_out[0]}")
+    else:
+        print("Nothing can run jobs here, so these are RECORDED jobs that ship with harbor_nb.")
+        trials = frames.trials(sample_jobs())
+    _report(trials, folder)
+    return trials
+
+
+def _launch(folder: Path, environments: list[str], tasks: Path | str | None, attempts: int) -> Any:
+    from harbor_nb.running.plans import plan
+
+    jobs = plan(
+        tasks or sample_tasks(),
+        agents=list(AGENTS),
+        environments=environments,
+        attempts=attempts,
+        name=time.strftime("demo-%Y%m%d-%H%M%S"),
+        jobs_dir=folder / "jobs",
+    ).launch()
+    jobs.wait()
+    return jobs
+
+
+def _require_results(trials: "pd.DataFrame") -> None:
+    if trials["reward"].notna().any():
+        return
+    reasons = trials["message"].dropna()
+    raise HarborNbError(
+        f"no trial got a result: {reasons.iloc[0] if len(reasons) else 'the jobs did not start'}; "
+        "type: harbor-nb doctor"
+    )
+
+
+def _report(trials: "pd.DataFrame", folder: Path) -> None:
+    from harbor_nb._display import render
+    from harbor_nb.results import charts
+    from harbor_nb.results.summaries import summary
+
+    table = summary(trials, by=["environment", "agent"])
+    per_task = trials.pivot_table(index="task", columns=["environment", "agent"], values="reward", aggfunc="mean")
+    print(f"\n{table.to_string()}\n\nReward per task\n{per_task.to_string()}\n")
+    rewards, phases = charts.rewards_chart(trials), charts.phases_chart(trials)
+    rewards.save(folder / "rewards.png")
+    phases.save(folder / "phases.png")
+    charts.overview_chart(trials).save(folder / "chart.png")
+    recorded = bool(trials["recorded"].fillna(False).any())
+    page = render(
+        "demo_report",
+        summary=table.reset_index().to_dict("split"),
+        per_task=per_task.reset_index().to_dict("split"),
+        rewards=rewards.svg,
+        phases=phases.svg,
+        recorded=recorded,
+        when=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        python=sys.version.split()[0],
+    )
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    print(f"report    {folder / 'report.html'}\nchart     {folder / 'chart.png'}")
