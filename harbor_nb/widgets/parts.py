@@ -1,0 +1,266 @@
+"""What every widget is made of: a panel with a title and its line of Python, a long table, a field for a secret."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets as ipw
+import traitlets as t
+
+from harbor_nb._display import clean, render
+from harbor_nb.errors import HarborNbError
+
+_HERE = Path(__file__).parent
+_BREAK = "\ue000"  # a private character that joins cells, so that thousands are cleaned in one call
+CELL = 300  # characters of a cell that travel to the browser
+
+
+def clean_cells(cells: Sequence[Any]) -> list[Any]:
+    """Return cells ready to be shown: numbers as they are, text redacted, one line, bounded; missing as None."""
+    if not cells:
+        return []
+    text = [cell.replace(_BREAK, "") if isinstance(cell, str) else "" for cell in cells]
+    shown = iter(clean(_BREAK.join(text)).split(_BREAK))
+    result: list[Any] = []
+    for cell, words in zip(cells, shown, strict=True):
+        if isinstance(cell, str):
+            result.append(words[:CELL].replace("\n", " "))
+        elif cell is None or type(cell).__name__ in ("NAType", "NaTType") or cell != cell:  # noqa: PLR0124 - NaN
+            result.append(None)
+        else:
+            result.append(cell if isinstance(cell, bool | int | float) else clean(cell, CELL))
+    return result
+
+
+@cache
+def theme_text() -> str:
+    """Return the style sheet that all widgets share."""
+    return (_HERE / "theme.css").read_text(encoding="utf-8")
+
+
+class Table(anywidget.AnyWidget):
+    """A table of any length that sends the browser only what changed.
+
+    Args:
+        columns: a dict each: `label`, `kind` (text, state, num, sec or since), `width` (CSS); the first is the key.
+        label: what a screen reader calls it.
+
+    Example:
+        >>> table = Table(columns=[{"label": "trial"}], label="Trials")
+        >>> table.show([["a"], ["b"]])
+        2
+        >>> table.show([["a"], ["c"]])
+        1
+    """
+
+    _esm = _HERE / "table.js"
+    _css = _HERE / "theme.css"
+    columns: t.List[dict[str, str]] = t.List().tag(sync=True)
+    label = t.Unicode("Rows").tag(sync=True)
+    noun = t.Unicode("row").tag(sync=True)
+    empty = t.Unicode("Nothing here yet").tag(sync=True)
+    visible_rows = t.Int(12).tag(sync=True)
+    selected = t.Unicode("").tag(sync=True)
+    saved: t.List[list[Any]] = t.List().tag(sync=True)  # the first rows, for a saved notebook without a kernel
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._raw: list[list[Any]] = []
+        self._rows: list[list[Any]] = []
+        self._guard = threading.Lock()
+        self.on_msg(lambda _, message, __: self._send_all() if message.get("want") == "all" else None)
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """The rows as the browser has them."""
+        return self._rows
+
+    def show(self, rows: Sequence[Sequence[Any]]) -> int:
+        """Make these the rows and send what differs from before.
+
+        Args:
+            rows: cells in the order of `columns`; the first is the row's key.
+
+        Returns:
+            The number of rows that were sent.
+        """
+        with self._guard:
+            before = self._raw
+            # rows that are equal to what was shown are neither cleaned nor sent again
+            changed = [at for at, row in enumerate(rows) if at >= len(before) or row != before[at]]
+            width = len(rows[0]) if rows else 0
+            flat = clean_cells([cell for at in changed for cell in rows[at]])
+            fresh = {at: flat[n * width : (n + 1) * width] for n, at in enumerate(changed)}
+            kept, raw = self._rows, before[: len(rows)] + [[]] * (len(rows) - len(before))
+            for at in changed:
+                raw[at] = list(rows[at])
+            self._raw = raw
+            self._rows = [fresh[at] if at in fresh else kept[at] for at in range(len(rows))]
+            if len(rows) < len(before) or (not before and rows):
+                self.keep()
+                self._send_all(locked=True)
+            elif changed:
+                blank = [None] * width
+                patch = []
+                for at in changed:
+                    old, new = kept[at] if at < len(kept) else blank, self._rows[at]
+                    patch.append([at, *(x for n in range(width) if new[n] != old[n] for x in (n, new[n]))])
+                self.send({"patch": patch, "now": round(time.time(), 2)})
+            return len(changed)
+
+    def keep(self, count: int = 200) -> None:
+        """Put the first `count` rows into the saved state; a page also starts from them while a cell blocks the kernel."""
+        self.saved = self._rows[:count]
+
+    def _send_all(self, locked: bool = False) -> None:
+        if not locked:
+            with self._guard:
+                return self._send_all(locked=True)
+        self.send({"all": self._rows[:2000], "now": round(time.time(), 2)})
+        for at in range(2000, len(self._rows), 2000):
+            self.send({"more": self._rows[at : at + 2000]})
+        return None
+
+
+class Secret(anywidget.AnyWidget):
+    """A field for a name and a secret; the value passes through in one message and is in no state."""
+
+    _esm = _HERE / "secret.js"
+    names = t.List(t.Unicode()).tag(sync=True)
+    name = t.Unicode("").tag(sync=True)
+    actions: t.List[list[str]] = t.List().tag(sync=True)
+
+
+class Pulse(anywidget.AnyWidget):
+    """The time of the picture; in the browser it turns *stale* once the kernel is heard no more."""
+
+    _esm = _HERE / "pulse.js"
+    as_of = t.Unicode("").tag(sync=True)
+    final = t.Bool(False).tag(sync=True)
+
+    def beat(self, final: bool = False) -> None:
+        """Say that the kernel lives and the picture is of now."""
+        self.final = final
+        self.as_of = datetime.now().astimezone().strftime("%H:%M:%S")
+
+
+class Panel(ipw.VBox):
+    """A titled box. What a button does, one public call does, and the line `code` shows it."""
+
+    title = ""
+    about = ""
+
+    def __init__(self, *children: ipw.Widget) -> None:
+        self._code = ipw.HTML()
+        self._says = ipw.HTML()
+        style = ipw.HTML(f"<style>{theme_text()}</style>", layout=ipw.Layout(display="none"))
+        heading = ipw.HTML(render("widgets_title", title=self.title, about=self.about))
+        for part, name in ((self._says, "hnb-status"), (heading, "hnb-title")):
+            part.add_class(name)
+        super().__init__([style, heading, *children, self._says, self._code])
+        self.add_class("hnb-panel")
+
+    @property
+    def code(self) -> str:
+        """The line of Python that does the same."""
+        return str(getattr(self, "_line", ""))
+
+    def _show_code(self, line: str) -> None:
+        self._line = clean(line)
+        self._code.value = render("widgets_code", code=line)
+
+    def _say(self, text: str, kind: str = "note") -> None:
+        self._says.value = render("widgets_says", text=text, kind=kind)
+
+    def _behind(self, work: Callable[[], Any], then: Callable[[Any], None] | None = None) -> threading.Thread:
+        """Do `work` in a thread, so that the kernel stays free; an error is told in the panel."""
+
+        def run() -> None:
+            try:
+                result = work()
+                if then:
+                    then(result)
+            except HarborNbError as error:
+                self._say(str(error), "error")
+            except Exception as error:  # noqa: BLE001 - a thread's end would be silent
+                self._say(f"{type(error).__name__}: {error}", "error")
+
+        thread = threading.Thread(target=run, daemon=True, name=f"harbor_nb {type(self).__name__}")
+        thread.start()
+        return thread
+
+    def snapshot(self) -> str:
+        """Return the state as static HTML, for front ends without widgets and for the saved notebook."""
+        return render("widgets_snapshot", title=self.title, as_of=_now(), body=self._picture(), code=self.code)
+
+    def _picture(self) -> dict[str, Any]:
+        return {"columns": [], "rows": [], "text": self.about}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def _repr_markdown_(self) -> str:
+        body = self._picture()
+        head = [str(column) for column in body["columns"]]
+        cells = [[clean(cell, 60).replace("|", "\\|") for cell in row] for row in body["rows"][:20]]
+        table = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *cells]] if head else []
+        return "\n".join([f"**{self.title}** as of {_now()}", "", *table, "", clean(body["text"], 500)])
+
+    def _repr_html_(self) -> str:
+        return self.snapshot()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        bundle = {"text/plain": repr(self), "text/html": self.snapshot(), "text/markdown": self._repr_markdown_()}
+        return {**bundle, "application/vnd.jupyter.widget-view+json": _view(self)}
+
+    def _ipython_display_(self) -> None:
+        # The picture is an output of its own: where the widget lives its style hides the picture, and where its
+        # model is gone (kernel restarted, exported, no widgets) the picture is what remains.
+        from IPython.display import display
+
+        view = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": _view(self)}
+        display(view, raw=True)
+        bundle = {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
+        self._handle = display(bundle, raw=True, display_id=True)
+
+    def _update_snapshot(self) -> None:
+        handle = getattr(self, "_handle", None)
+        if handle is not None:
+            bundle = {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
+            handle.update(bundle, raw=True)
+
+
+def _view(widget: ipw.Widget) -> dict[str, Any]:
+    return {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def literal(value: Any) -> str:
+    """Return a value as a person would type it in Python."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        inner = ", ".join(literal(item) for item in value)
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+    return repr(value)
+
+
+def call(function: str, *positional: Any, **keywords: Any) -> str:
+    """Return the line `harbor_nb.function(...)`; keywords that are None are left out.
+
+    Example:
+        >>> call("check", "docker", live=True)
+        'harbor_nb.check("docker", live=True)'
+    """
+    parts = [literal(value) for value in positional]
+    parts += [f"{name}={literal(value)}" for name, value in keywords.items() if value is not None]
+    return f"harbor_nb.{function}({', '.join(parts)})"
