@@ -1,0 +1,15 @@
+"""Tidy DataFrames of every grain over Harbor's job folders; `job` and `trial`, or `path`, join them."""
+
+from harbor_nb.results.frames._jobs import artifacts, events, jobs, unreadable
+from harbor_nb.results.frames._trials import phases, rewards, task_steps, trials
+
+__all__ = [
+    "artifacts",
+    "events",
+    "jobs",
+    "phases",
+    "rewards",
+    "task_steps",
+    "trials",
+    "unreadable",
+]

@@ -1,0 +1,279 @@
+"""Find job folders and read their files safely: no link followed out of the folder, no pipe waited for, no half file believed."""
+
+import glob
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harbor_nb.errors import BadInputError
+from harbor_nb.results._models import JobConfig, JobLock, JobResult, Owner, TrialConfig, decode
+
+LARGEST = 512 * 2**20
+"""A result or configuration of more bytes than this is not read; trajectories have no such limit."""
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_OWN_FILES = {"harbor_nb.json", "job.log", "harbor_nb.events.jsonl", "harbor_nb.log"}
+_TRIAL_SIGNS = {"trial.log", "agent", "verifier", "artifacts", "steps", "exception.txt"}
+_DEPTH = 3
+_HALF_WRITTEN_SEC = 2.0
+_RE_READS = 3
+_HEARTBEAT_SEC = 60.0
+_FOREIGN_LIFE_SEC = 6 * 3600.0
+_LIVE = {"starting", "running", "cancelling"}
+
+
+class UnreadableError(Exception):
+    """A file that can't be used; the message is the reason, for the `unreadable` frame."""
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def open_safely(path: str) -> tuple[int, os.stat_result]:
+    """Open a plain file and return its descriptor and facts; links, folders and pipes are refused with a reason."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        if Path(path).is_symlink():
+            raise UnreadableError("a symbolic link, not followed") from None
+        raise UnreadableError(_reason(error)) from None
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise UnreadableError("a folder, not a file" if stat.S_ISDIR(facts.st_mode) else "not a plain file")
+    return descriptor, facts
+
+
+def read_bytes(path: str, limit: int = LARGEST) -> tuple[bytes, os.stat_result]:
+    """Return a file's bytes, at most `limit`, and its facts from before the reading."""
+    descriptor, facts = open_safely(path)
+    try:
+        size = facts.st_size
+        if size > limit:
+            raise UnreadableError(f"{size:,} bytes, more than the {limit:,} that are read")
+        data = os.read(descriptor, size + 1)
+        while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+            data += more
+    except OSError as error:
+        raise UnreadableError(_reason(error)) from None
+    finally:
+        os.close(descriptor)
+    return data, facts
+
+
+def read_struct[T](path: str, kind: type[T]) -> tuple[T, os.stat_result]:
+    """Return a file decoded as `kind`, and its facts; one that is being written right now is read again.
+
+    Raises:
+        UnreadableError: With the reason, in words.
+    """
+    for left in reversed(range(_RE_READS)):
+        data, facts = read_bytes(path)
+        try:
+            return decode(data, kind), facts
+        except ValueError as error:
+            if left and time.time() - facts.st_mtime < _HALF_WRITTEN_SEC:
+                time.sleep(0.02)
+                continue
+            raise UnreadableError("empty" if not data.strip() else f"not a result: {error}"[:300]) from None
+    raise AssertionError("unreachable")
+
+
+def read_or_none[T](path: str, kind: type[T]) -> T | None:
+    """Return a file decoded as `kind`, or None where it is absent or unreadable."""
+    try:
+        return read_struct(path, kind)[0]
+    except UnreadableError:
+        return None
+
+
+@dataclass
+class JobFolder:
+    """One job folder; its files are opened when they are asked for."""
+
+    path: str
+    only: str | None = None
+    broken: str | None = None
+    links: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return os.path.basename(self.path)  # noqa: PTH119 - strings all the way, ten thousand times
+
+    @cached_property
+    def trial_names(self) -> list[str]:
+        """The names of its trial folders, sorted; linked ones go to `links`, and why it can't be listed to `broken`."""
+        if self.only is not None or self.broken:
+            return [self.only] if self.only else []
+        names = []
+        try:
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        names.append(entry.name)
+                    elif entry.is_symlink() and entry.is_dir():
+                        self.links.append(entry.name)
+        except OSError as error:
+            self.broken = _reason(error)
+        names.sort()
+        return [name for name in names if not name.startswith(".")]
+
+    def file(self, name: str) -> str:
+        """The path of a file of the job."""
+        return f"{self.path}{os.sep}{name}"
+
+    @cached_property
+    def owner(self) -> Owner | None:
+        """The owner record, or None for a job that harbor_nb did not launch."""
+        return read_or_none(self.file("harbor_nb.json"), Owner)
+
+    @cached_property
+    def result(self) -> JobResult | None:
+        """The job's own result, or None."""
+        return read_or_none(self.file("result.json"), JobResult)
+
+    @cached_property
+    def config(self) -> JobConfig | None:
+        """The job's configuration, or None."""
+        return read_or_none(self.file("config.json"), JobConfig)
+
+    @cached_property
+    def lock(self) -> JobLock | None:
+        """The job's lock, or None."""
+        return read_or_none(self.file("lock.json"), JobLock)
+
+    @cached_property
+    def alive(self) -> bool:
+        """Whether the job still runs, as far as its files tell: a heartbeat, or for a stranger's job a recent log."""
+        if self.owner is not None:
+            beat = parse_time(self.owner.heartbeat_at)
+            return self.owner.state in _LIVE and beat is not None and time.time() - beat.timestamp() < _HEARTBEAT_SEC
+        if self.result is None or self.result.finished_at is not None:
+            return False
+        touched = [Path(self.file(name)) for name in ("result.json", "job.log")]
+        return time.time() - max(p.stat().st_mtime for p in touched if p.exists()) < _FOREIGN_LIFE_SEC
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Return an ISO 8601 time with its zone, UTC where it names none; None where it is no time."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _has(folder: str, names: Iterable[str]) -> bool:
+    return any(os.path.lexists(f"{folder}{os.sep}{name}") for name in names)
+
+
+def _kind(folder: str) -> str:
+    """Tell a job folder from a trial folder from a folder of such, by a few files, never by listing it."""
+    if _has(folder, _OWN_FILES):
+        return "job"
+    config = read_or_none(f"{folder}{os.sep}config.json", JobConfig)
+    if config is not None:
+        return "trial" if config.trial_name or config.task else "job"
+    if _has(folder, _TRIAL_SIGNS):
+        return "trial"
+    if _has(folder, ["result.json", "lock.json", "config.json"]):
+        result = read_or_none(f"{folder}{os.sep}result.json", TrialConfig)
+        return "trial" if result is None or result.trial_name else "job"
+    return "other"
+
+
+def _sub_folders(folder: str) -> Iterator[tuple[str, bool]]:
+    """Yield the folders in a folder, and whether each is a link."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir() and not entry.name.startswith("."):
+                    yield entry.path, entry.is_symlink()
+    except OSError:
+        return
+
+
+def _find(folder: str, depth: int) -> Iterator[JobFolder]:
+    kind = _kind(folder)
+    if kind == "job":
+        yield JobFolder(folder)
+    elif kind == "trial":
+        parent, name = os.path.split(folder)
+        yield JobFolder(parent, only=name)
+    elif not os.access(folder, os.R_OK | os.X_OK):
+        yield JobFolder(folder, broken="permission denied")
+    else:
+        subs = list(_sub_folders(folder))
+        # A job without job-level files (an old one, or a copied one) shows by what is in it.
+        if any(_kind(sub) == "trial" for sub, linked in subs[:20] if not linked):
+            yield JobFolder(folder)
+        elif depth:
+            for sub, linked in subs:
+                if not linked:
+                    yield from _find(sub, depth - 1)
+                elif _kind(sub) == "job":
+                    yield JobFolder(sub, broken="a symbolic link, not followed")
+
+
+def _paths(x: Any) -> Iterator[str]:
+    if isinstance(x, (str, os.PathLike)):
+        text = os.path.abspath(os.path.expanduser(os.fspath(x)))  # noqa: PTH100, PTH111 - keeps links as they are typed
+        if os.path.exists(text):  # noqa: PTH110
+            yield text
+            return
+        found = sorted(glob.glob(text)) if glob.has_magic(text) else []
+        if not found:
+            raise BadInputError(
+                f"No such folder: {os.fspath(x)}. Give a jobs folder, a job folder, a list of them, or a glob."
+            )
+        yield from (path for path in found if Path(path).is_dir())
+    elif isinstance(x, Iterable):
+        for item in x:
+            yield from _paths(item)
+    else:
+        raise BadInputError(
+            f"Can't read trials from a {type(x).__name__}. Give a folder, a list, a glob, a Job or Jobs."
+        )
+
+
+def find_jobs(x: Any) -> list[JobFolder]:
+    """Return what `x` names as job folders, each once, in the order of their paths."""
+    found: dict[tuple[str, str | None], JobFolder] = {}
+    for path in _paths(x):
+        if not Path(path).is_dir():
+            raise BadInputError(f"Not a folder: {path}. Give the folder that holds the job.")
+        for job in _find(path, _DEPTH):
+            found.setdefault((job.path, job.only), job)
+    return [
+        job
+        for key, job in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or ""))
+        if job.only is None or (key[0], None) not in found
+    ]
+
+
+def job_folders(x: Any) -> list[Path]:
+    """Find the job folders in `x`.
+
+    Args:
+        x: A jobs folder, a job folder, a trial folder, a list of them, a glob, a `Job` or `Jobs`.
+
+    Returns:
+        The folders, each once, sorted. Links below a given folder are not followed.
+
+    Raises:
+        BadInputError: `x` does not exist or is nothing of the kind.
+
+    Example:
+        >>> from harbor_nb import sample_jobs
+        >>> from harbor_nb.results.reading import job_folders
+        >>> folders = job_folders(sample_jobs())  # doctest: +SKIP
+    """
+    return [Path(path) for path in dict.fromkeys(job.path for job in find_jobs(x))]
