@@ -115,7 +115,7 @@ class Table(anywidget.AnyWidget):
             return len(changed)
 
     def keep(self, count: int = 200) -> None:
-        """Put the first `count` rows into the saved state; a page also starts from them while a cell blocks the kernel."""
+        """Put the first rows into the saved state; a page also starts from them while a cell blocks the kernel."""
         self.saved = self._rows[:count]
 
     def _send_all(self, locked: bool = False) -> None:

@@ -1,0 +1,130 @@
+"""The command line `harbor-nb`: thin over the library."""
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harbor_nb.errors import HarborNbError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The notebook face of Harbor."
+)
+_PACKAGES = (
+    "harbor",
+    "harbor-nb",
+    "pandas",
+    "ipywidgets",
+    "ipykernel",
+    "jupyterlab",
+    "docker",
+    "daytona",
+    "e2b",
+    "modal",
+)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the report, the chart and the jobs.")] = Path("demo"),
+    environment: Annotated[list[str] | None, typer.Option("--environment", "-e", help="Where to run.")] = None,
+    tasks: Annotated[Path | None, typer.Option(help="A task or dataset folder.")] = None,
+    attempts: Annotated[int, typer.Option(min=1, help="Trials of each agent on each task.")] = 1,
+) -> None:
+    """Run real jobs here and now; ends with a table and a report."""
+    from harbor_nb.demo import run_demo
+
+    run_demo(output, environment or (), tasks, attempts)
+
+
+@app.command()
+def doctor(
+    live: Annotated[bool, typer.Option(help="Ask the engines and the vendors' APIs too.")] = False,
+) -> None:
+    """Say what can run here: environments, credentials, kernel, versions. Exit 1 if no environment is ready."""
+    from harbor_nb.backends.catalog import environments
+    from harbor_nb.backends.readiness import check
+    from harbor_nb.credentials import load_env
+
+    print(f"Python {platform.python_version()} on {platform.system()} {platform.release()}")
+    for package in _PACKAGES:
+        try:
+            print(f"  {package} {version(package)}")
+        except PackageNotFoundError:
+            print(f"  {package} is not installed")
+    try:
+        from jupyter_client.kernelspec import find_kernel_specs
+
+        print(f"Kernels: {', '.join(sorted(find_kernel_specs())) or 'none'}")
+    except ImportError:
+        print("Kernels: none; pip install 'harbor-nb[notebook]'")
+    try:
+        print(f"\nCredentials\n{load_env()}")
+    except HarborNbError as error:
+        print(f"\nCredentials: {error}")
+    print("\nEnvironments")
+    ready = 0
+    frame = environments()
+    names = [str(name) for name in frame["name"]]
+    for name in names[:6] if live else names:
+        row = check(name, live=True) if live else frame.set_index("name").loc[name]
+        ready += bool(row.ready)
+        fix = "" if row.ready else f": {row.reason}; {row.fix}"
+        print(f"  {'ready    ' if row.ready else 'not ready'} {name}{fix}")
+    raise typer.Exit(0 if ready else 1)
+
+
+@app.command()
+def lab(
+    folder: Annotated[Path, typer.Argument(help="Where the lessons are copied to.")] = Path("harbor-lessons"),
+    start: Annotated[bool, typer.Option(help="Start JupyterLab there.")] = True,
+) -> None:
+    """Copy the lessons to a folder and open JupyterLab there; files that are there already stay as they are."""
+    from harbor_nb.samples import lessons
+
+    source = lessons()
+    for path in [*source.glob("*.ipynb"), *(source / "tasks").rglob("*")]:
+        target = folder / path.relative_to(source)
+        if path.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+    print(f"The lessons are in {folder}")
+    if start:
+        os.chdir(folder)
+        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab"])  # noqa: S606 - Ctrl-C and signals reach it
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A job folder, or a jobs folder when it stands alone.")],
+    b: Annotated[str | None, typer.Argument(help="Another job folder.")] = None,
+    by: Annotated[str | None, typer.Option(help="environment, agent, model or job.")] = None,
+    margin: Annotated[float, typer.Option(help="The largest difference in reward that counts as none.")] = 0.05,
+) -> None:
+    """Compare two jobs, or the environments in a folder of jobs, and say the verdict."""
+    from harbor_nb.results.comparison import compare as compare_trials
+
+    jobs = [a, b] if b else a
+    print(compare_trials(jobs, by=by or ("job" if b else "environment"), margin=margin))
+
+
+@app.command()
+def diagnose(job: Annotated[str, typer.Argument(help="A job folder, or a folder of jobs.")]) -> None:
+    """Say why trials failed, whose fault it was, and what mends it."""
+    from harbor_nb.running.diagnosis import diagnose as diagnose_job
+
+    print(diagnose_job(job))
+
+
+def main() -> None:
+    """Run the command line; an error that harbor_nb raises on purpose is one line and exit code 2."""
+    try:
+        app()
+    except HarborNbError as error:
+        print(f"harbor-nb: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,98 @@
+"""Compare environments, agents, models or jobs by picking the factor and the baseline."""
+
+from typing import Any
+
+import ipywidgets as ipw
+import traitlets as t
+
+from harbor_nb._display import render
+from harbor_nb.errors import HarborNbError
+from harbor_nb.widgets.parts import Panel, literal
+
+FACTORS = ("environment", "agent", "model", "job")
+
+
+class CompareView(Panel):
+    """The comparison with its verdict, exclusions, flips and plots; pick factor, baseline and margin.
+
+    Args:
+        trials: a jobs folder, a job, several, or a trials frame.
+        by: the factor at first.
+        margin: the largest difference in reward that counts as none.
+
+    Example:
+        >>> CompareView("jobs", by="environment")  # doctest: +SKIP
+    """
+
+    title = "Compare"
+    about = "Do two settings give the same answer? Trials are paired; what can't be paired is listed."
+    comparison = t.Any(None, allow_none=True, help="The Comparison that is shown.")
+
+    def __init__(self, trials: Any = "jobs", by: str = "environment", margin: float = 0.05) -> None:
+        self._source, self._frame = trials, None
+        self._by = ipw.Dropdown(options=FACTORS, value=by, description="Compare by")
+        self._baseline = ipw.Dropdown(options=[("automatic", None)], description="Baseline")
+        self._margin = ipw.BoundedFloatText(margin, 0.001, 1, step=0.01, description="Margin")
+        self._again = ipw.Button(description="Refresh", tooltip="Read the jobs again")
+        self._shown, self._plot = ipw.HTML(), ipw.HTML()
+        controls = ipw.HBox([self._by, self._baseline, self._margin, self._again]).add_class("hnb-wrap")
+        super().__init__(controls, self._shown, self._plot.add_class("hnb-picture"))
+        self._by.observe(lambda _: self._levels(), "value")
+        for field in (self._by, self._baseline, self._margin):
+            field.observe(lambda _: self._behind(self.refresh), "value")
+        self._again.on_click(lambda _: self._behind(lambda: self.show(self._source)))
+        self.show(trials)
+
+    def show(self, trials: Any) -> None:
+        """Compare other trials from now on."""
+        from harbor_nb.results.frames import trials as read
+
+        self._source = trials
+        try:
+            self._frame = trials if hasattr(trials, "columns") else read(trials)
+        except HarborNbError as error:
+            self._say(str(error), "error")
+            return
+        self._levels()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Compare anew with the settings as they stand."""
+        from harbor_nb.results.comparison import compare
+
+        source = literal(str(self._source)) if not hasattr(self._source, "columns") else "trials"
+        baseline = f", baseline={literal(self._baseline.value)}" if self._baseline.value else ""
+        margin = f", margin={self._margin.value}" if self._margin.value != 0.05 else ""
+        self._show_code(f"harbor_nb.compare({source}, by={literal(self._by.value)}{baseline}{margin})")
+        try:
+            self.comparison = compare(
+                self._frame, by=self._by.value, baseline=self._baseline.value, margin=self._margin.value
+            )
+            self._shown.value = self.comparison._repr_html_()
+            self._plot.value = _svg(self.comparison.plot())
+            self._say("")
+        except HarborNbError as error:
+            self.comparison, self._plot.value = None, ""
+            self._shown.value = render("widgets_says", text=str(error), kind="note")
+        self._update_snapshot()
+
+    def _levels(self) -> None:
+        if self._frame is not None and self._by.value in self._frame:
+            levels = sorted(str(level) for level in self._frame[self._by.value].dropna().unique())
+            self._baseline.options = [("automatic", None), *((level, level) for level in levels)]
+
+    def _picture(self) -> dict[str, Any]:
+        table = getattr(self.comparison, "table", None)
+        if table is None:
+            return {"columns": [], "rows": [], "text": self.about}
+        rows = table.reset_index().astype(str).to_numpy().tolist()
+        return {"columns": list(table.reset_index().columns), "rows": rows, "text": str(self.comparison)}
+
+    def __repr__(self) -> str:
+        return f"CompareView(by={self._by.value!r})"
+
+
+def _svg(picture: Any) -> str:
+    bundle = picture._repr_mimebundle_()
+    bundle = bundle[0] if isinstance(bundle, tuple) else bundle
+    return str(bundle.get("image/svg+xml", ""))

@@ -1,0 +1,115 @@
+"""See which keys are set and from where, paste one, save it, and try it."""
+
+import os
+from typing import Any
+
+import ipywidgets as ipw
+
+from harbor_nb._display import render
+from harbor_nb._redaction import redactor
+from harbor_nb.errors import CredentialsError
+from harbor_nb.widgets.parts import Panel, Secret, call
+
+_ACTIONS = [
+    ["use", "Use in this session", "Set it in this kernel only; jobs launched from here get it"],
+    ["save", "Save to .env", "Write it to the .env file, readable by you alone, and load it"],
+]
+
+
+class CredentialsPanel(Panel):
+    """Which keys are set and where each comes from; paste one, save it to `.env`, check it live.
+
+    A typed value goes to the kernel in one message. It is in no widget's state, so no saved notebook can hold it.
+
+    Args:
+        path: the `.env` file; found from the notebook's folder upward by default.
+
+    Example:
+        >>> panel = CredentialsPanel()  # doctest: +SKIP
+    """
+
+    title = "Credentials"
+    about = "Names and origins only: a value is never shown, and never part of the notebook."
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._path = path
+        self._table = ipw.HTML()
+        self._secret = Secret(actions=_ACTIONS)
+        self._secret.on_msg(self._typed)
+        self._load = ipw.Button(description="Load .env", tooltip="Load the .env file again")
+        self._live = ipw.Button(description="Check live", tooltip="Try the keys of the chosen environment now")
+        self._which = ipw.Dropdown(description="Environment", options=[])
+        self._answer = ipw.HTML()
+        actions = ipw.HBox([self._load, self._which, self._live]).add_class("hnb-wrap")
+        super().__init__(self._table, self._secret, actions, self._answer)
+        self._load.on_click(lambda _: self._behind(self.refresh))
+        self._live.on_click(lambda _: self.check_live())
+        self._names()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Load the `.env` file again and show what is in force."""
+        from harbor_nb.credentials import load_env
+
+        self._show_code(call("load_env", *([str(self._path)] if self._path else [])))
+        try:
+            self._table.value = load_env(self._path)._repr_html_()
+        except CredentialsError as error:
+            self._table.value = render("widgets_says", text=str(error), kind="note")
+
+    def check_live(self) -> None:
+        """Try the chosen environment's keys against the vendor now, without blocking the kernel."""
+        from harbor_nb.backends.readiness import check
+
+        name = self._which.value
+        self._show_code(call("check", name, live=True))
+        self._say(f"Asking {name} …")
+
+        def done(readiness: Any) -> None:
+            self._answer.value = readiness._repr_html_()
+            self._say("")
+
+        self._behind(lambda: check(name, live=True), done)
+
+    def _names(self) -> None:
+        from harbor_nb.backends.catalog import RECORDS, environments
+
+        cloud = [name for name, record in RECORDS.items() if record.credentials]
+        self._which.options = cloud
+        names = {key for record in RECORDS.values() for group in record.credentials for key in group}
+        names |= {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"}
+        missing = environments().set_index("name")["missing"].get(cloud[0], "") if cloud else ""
+        self._secret.names = sorted(names)
+        self._secret.name = str(missing).split(",")[0].strip() if isinstance(missing, str) else ""
+
+    def _typed(self, _: Any, message: dict[str, Any], __: Any) -> None:
+        name, value = str(message.get("name", "")).strip(), str(message.pop("value", "") or "").strip()
+        if not name.isidentifier() or not value:
+            self._say("Give a name such as DAYTONA_API_KEY, and a value.", "error")
+            return
+        redactor.remember(name, value)
+        try:
+            self._take(name, value, bool(message.get("action") == "save"))
+        except CredentialsError as error:
+            self._say(str(error), "error")
+
+    def _take(self, name: str, value: str, save: bool) -> None:
+        from harbor_nb.credentials import save_env
+
+        if save:
+            path = save_env({name: value}, self._path) if self._path else save_env({name: value})
+            self.refresh()
+            self._show_code(f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()')
+            self._say(f"{name} is in {path} and in this session.", "done")
+        else:
+            os.environ[name] = value
+            self.refresh()
+            self._show_code(f'os.environ["{name}"] = getpass()')
+            self._say(f"{name} is set in this session, until the kernel ends.", "done")
+
+    def _picture(self) -> dict[str, Any]:
+        names = [name for name in self._secret.names if os.environ.get(name)]
+        return {"columns": ["credential", "state"], "rows": [[name, "set"] for name in names], "text": self.about}
+
+    def __repr__(self) -> str:
+        return "CredentialsPanel()"

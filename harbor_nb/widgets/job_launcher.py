@@ -1,0 +1,196 @@
+"""Plan jobs by filling in a form, see the plan as it changes, and launch it."""
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as ipw
+import traitlets as t
+
+from harbor_nb._display import render
+from harbor_nb.errors import HarborNbError
+from harbor_nb.widgets.environment_picker import EnvironmentPicker
+from harbor_nb.widgets.parts import Panel, call
+
+_PAUSE_SEC = 0.4  # of quiet typing before the plan is drawn anew
+_AGENTS = "oracle nop claude-code codex gemini-cli opencode openhands terminus-2 mini-swe-agent aider goose".split()
+
+
+class JobLauncher(Panel):
+    """A form that makes a plan, shows what it would do as Python, command and YAML, and launches it.
+
+    Args:
+        tasks: a task, a folder of tasks, or a dataset's name; the sample tasks by default.
+        jobs: the folder that new jobs are written to.
+        environments: chosen at first.
+        on_launch: called with the `Jobs` that were started.
+
+    Example:
+        >>> launcher = JobLauncher(environments=["local"])
+        >>> launcher.code.startswith("harbor_nb.plan(")
+        True
+    """
+
+    title = "Launch"
+    about = "Which tasks, which agents, where. The plan below follows as you type; nothing starts before Launch."
+    jobs = t.Any(None, allow_none=True, help="The Jobs that were launched last.")
+    plan = t.Any(None, allow_none=True, help="The plan as the form stands, or None while it can't be made.")
+
+    def __init__(
+        self,
+        tasks: str | Path | None = None,
+        jobs: str | Path = "jobs",
+        environments: Iterable[str] = ("local",),
+        on_launch: Callable[[Any], None] | None = None,
+    ) -> None:
+        from harbor_nb.samples import sample_tasks
+
+        self._jobs_dir = Path(jobs)
+        self._on_launch = on_launch
+        self._busy = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._turn = 0
+        start = Path(tasks) if tasks is not None else sample_tasks()
+        wide = ipw.Layout(width="min(44em, 98%)")
+        label = {"description_width": "8em"}
+        self._tasks = ipw.Combobox(
+            value=str(start), description="Tasks", continuous_update=True, layout=wide, style=label,
+            placeholder="a folder, or a dataset such as terminal-bench@2.0",
+        )  # fmt: skip
+        self._browse = ipw.Select(description="Browse", rows=6, layout=wide, style=label, options=[("", "")])
+        self._agents = ipw.Textarea(
+            value="oracle", description="Agents", rows=2, continuous_update=True, layout=wide, style=label,
+            placeholder="one a line: agent, or agent and model",
+        )  # fmt: skip
+        self._add = ipw.Dropdown(options=["", *_AGENTS], description="Add agent", style=label)
+        self.picker = EnvironmentPicker(environments)
+        number = ipw.Layout(width="13em")
+        self._attempts = ipw.BoundedIntText(1, 1, 1000, description="Attempts", layout=number, style=label)
+        self._concurrent = ipw.BoundedIntText(4, 1, 500, description="Concurrency", layout=number, style=label)
+        self._timeouts = ipw.BoundedFloatText(1.0, 0.01, 100, description="Timeouts ×", layout=number, style=label)
+        self._name = ipw.Text(description="Job name", placeholder="made for you", layout=wide, style=label)
+        self._practice = ipw.Checkbox(description="Practice clouds on this machine, no account", indent=False)
+        self._preview = ipw.HTML()
+        self._launch = ipw.Button(description="Launch", button_style="primary", icon="play", disabled=True)
+        numbers = ipw.HBox([self._attempts, self._concurrent, self._timeouts]).add_class("hnb-wrap")
+        self._folders = ipw.Accordion(children=[self._browse], titles=("Browse folders",), selected_index=None)
+        super().__init__(
+            self._tasks, self._folders, self._agents, self._add, self.picker, self._practice, numbers, self._name,
+            self._preview, self._launch,
+        )  # fmt: skip
+        for field in (self._tasks, self._agents, self._attempts, self._concurrent, self._timeouts, self._name):
+            field.observe(self._changed, "value")
+        self._practice.observe(self._changed, "value")
+        self.picker.observe(self._changed, "value")
+        self._add.observe(self._add_agent, "value")
+        self._browse.observe(lambda change: self._go(change["new"]) if change["new"] else None, "value")
+        self._launch.on_click(lambda _: self.launch())
+        self._show_folder(start if start.is_dir() else Path())
+        self.refresh()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `harbor_nb.plan` as the form stands."""
+        agents: list[Any] = []
+        for line in self._agents.value.splitlines():
+            words = line.split()
+            agents += [words[0] if len(words) == 1 else (words[0], words[1])] if words else []
+        return {
+            "agents": agents or ["oracle"],
+            "environments": list(self.picker.value),
+            "attempts": self._attempts.value,
+            "name": self._name.value.strip() or None,
+            "practice": self._practice.value or None,
+            "n_concurrent_trials": self._concurrent.value,
+            "timeout_multiplier": self._timeouts.value if self._timeouts.value != 1 else None,
+            "jobs_dir": str(self._jobs_dir),
+        }
+
+    def refresh(self) -> None:
+        """Make the plan anew and show it."""
+        from harbor_nb.running.plans import plan
+
+        self._turn += 1
+        turn, settings, tasks = self._turn, self.settings, self._tasks.value.strip()
+        self._show_code(call("plan", tasks, **settings) + ".launch()")
+        try:
+            made = plan(tasks, **{name: value for name, value in settings.items() if value is not None})
+            shown = render("widgets_plan", plan=made._repr_html_(), command=made.command, yaml=made.yaml)
+            self._settle(turn, made, shown)
+        except HarborNbError as error:
+            self._settle(turn, None, render("widgets_says", text=str(error), kind="error"))
+
+    def launch(self) -> None:
+        """Launch the plan; a second click while the first is at work, or while the job lives, starts nothing."""
+        if not self._busy.acquire(blocking=False):
+            return
+        self._launch.disabled = True
+        self._say("Starting …")
+
+        def work() -> Any:
+            try:
+                if self.plan is None:
+                    self.refresh()
+                plan = self.plan
+                return plan.launch() if plan is not None else None
+            finally:
+                self._busy.release()
+                self._launch.disabled = self.plan is None
+
+        def done(jobs: Any) -> None:
+            if jobs is None:
+                return
+            self.jobs = jobs
+            names = ", ".join(job.name for job in jobs)
+            self._say(f"Launched {names}. It goes on without this notebook; harbor_nb.attach() finds it again.", "done")
+            if self._on_launch:
+                self._on_launch(jobs)
+
+        self._behind(work, done)
+
+    def _settle(self, turn: int, plan: Any, preview: str) -> None:
+        if turn == self._turn:  # else a later plan is on its way
+            self.plan, self._preview.value = plan, preview
+            self._launch.disabled = plan is None
+
+    def _changed(self, _: Any) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = threading.Timer(_PAUSE_SEC, lambda: self._behind(self.refresh))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _add_agent(self, change: dict[str, Any]) -> None:
+        if change["new"]:
+            self._agents.value = f"{self._agents.value.rstrip()}\n{change['new']}".lstrip()
+            self._add.value = ""
+
+    def _go(self, folder: str) -> None:
+        self._tasks.value = folder
+        self._show_folder(Path(folder))
+
+    def _show_folder(self, folder: Path) -> None:
+        from harbor_nb.samples import sample_tasks
+
+        folder = folder.resolve()
+        try:
+            inside = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+        except OSError as error:
+            self._say(f"can't list {folder}: {error.strerror}", "error")
+            return
+        marked = [
+            (f"{child.name}{'  (task)' if (child / 'task.toml').exists() else '/'}", str(child)) for child in inside
+        ]
+        if (folder / "task.toml").exists():
+            marked = []
+        self._browse.options = [(f"in {folder}", ""), ("../", str(folder.parent)), *marked[:500]]
+        self._browse.value = ""
+        self._tasks.options = [str(sample_tasks()), str(folder), *(value for _, value in marked[:100])]
+
+    def _picture(self) -> dict[str, Any]:
+        rows = [[name, value] for name, value in self.settings.items() if value is not None]
+        return {"columns": ["setting", "value"], "rows": [["tasks", self._tasks.value], *rows], "text": self.about}
+
+    def __repr__(self) -> str:
+        return f"JobLauncher({self.code})"

@@ -1,0 +1,226 @@
+"""Watch jobs as they run: progress, trials, rewards and faults; cancel and resume."""
+
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+import ipywidgets as ipw
+import traitlets as t
+
+from harbor_nb._display import render
+from harbor_nb.widgets.parts import Panel, Pulse, Table, call
+from harbor_nb.widgets.watching import FINAL, Watch, known
+
+_TICK_SEC = 0.5
+_PICTURE_TICKS = 10  # the saved picture is drawn anew every so many ticks
+COLUMNS = [
+    {"label": "trial", "width": "minmax(13em, 2fr)"},
+    {"label": "task", "width": "minmax(9em, 1.5fr)"},
+    {"label": "agent", "width": "minmax(6em, 1fr)"},
+    {"label": "state", "kind": "state", "width": "11em"},
+    {"label": "reward", "kind": "num", "width": "5em"},
+    {"label": "time", "kind": "since", "width": "6em"},
+    {"label": "message", "width": "minmax(14em, 3fr)"},
+]
+
+
+class JobMonitor(Panel):
+    """Jobs side by side, live: a bar a job, a table of trials, the faults with their fix, a trial's log.
+
+    It never blocks a cell, and the jobs do not need it: after a kernel restart, make it anew.
+
+    Args:
+        jobs: a `Job`, `Jobs`, a job folder or several; nothing means all jobs that live.
+
+    Example:
+        >>> JobMonitor(harbor_nb.attach("jobs/first"))  # doctest: +SKIP
+    """
+
+    title = "Monitor"
+    about = ""
+    selected = t.Unicode("", help="The chosen trial.")
+
+    def __init__(self, jobs: Any = None) -> None:
+        self._watches: list[Watch] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pulse = Pulse()
+        self._bars = ipw.HTML()
+        self._faults = ipw.HTML()
+        self._table = Table(columns=COLUMNS, label="Trials", noun="trial", empty="No trial has started yet")
+        self._which = ipw.Dropdown(description="Job", layout=ipw.Layout(width="22em", display="none"))
+        self._cancel = ipw.Button(description="Cancel", tooltip="Stop gracefully; sandboxes are removed", icon="stop")
+        self._resume = ipw.Button(description="Resume", tooltip="Run what is missing, cancelled or failed", icon="play")
+        self._kind = ipw.ToggleButtons(options=["agent", "verifier", "trial"], description="Log")
+        self._log = ipw.HTML()
+        self._detail = ipw.VBox([self._kind, self._log], layout=ipw.Layout(display="none"))
+        actions = ipw.HBox([self._which, self._cancel, self._resume]).add_class("hnb-wrap")
+        super().__init__(self._pulse, self._bars, actions, self._faults, self._table, self._detail)
+        self._cancel.on_click(lambda _: self._act("cancel"))
+        self._resume.on_click(lambda _: self._act("resume"))
+        t.link((self._table, "selected"), (self, "selected"))
+        self.observe(lambda _: self._show_log(), "selected")
+        self._kind.observe(lambda _: self._show_log(), "value")
+        self.watch(jobs)
+
+    def watch(self, jobs: Any = None) -> None:
+        """Watch other jobs from now on."""
+        self.stop()
+        found = _jobs(jobs)
+        self._watches = [Watch(job) for job in found]
+        self._cells: dict[tuple[str, str], list[Any]] = {}
+        names = [watch.name for watch in self._watches]
+        self._which.options = names if len(names) == 1 else ["all", *names]
+        self._which.layout.display = "" if len(names) > 1 else "none"
+        self._show_code(call("attach", str(found[0].path)) if len(found) == 1 else call("attach"))
+        self._tick(0)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, args=(self._stop,), daemon=True, name="harbor_nb monitor")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Follow no longer; the jobs go on."""
+        self._stop.set()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join(5)
+
+    def close(self) -> None:
+        """Stop following and remove the widget from the page; the jobs go on."""
+        self.stop()
+        super().close()
+
+    @property
+    def done(self) -> bool:
+        """Whether every job has come to its end."""
+        return all(watch.state in FINAL for watch in self._watches)
+
+    def _follow(self, stop: threading.Event) -> None:
+        number, pause = 0, _TICK_SEC
+        while not stop.wait(pause) and not self.done:
+            number += 1
+            started = time.thread_time()
+            try:
+                self._tick(number)
+            except Exception as error:  # noqa: BLE001 - one bad look must not end the watching
+                self._say(f"{type(error).__name__}: {error}", "error")
+            pause = max(_TICK_SEC, 25 * (time.thread_time() - started))  # 4 % of a core at most
+
+    def _tick(self, number: int) -> None:
+        changed = [watch.look() for watch in self._watches]
+        if any(changed) or number == 0:
+            self._draw()
+        if any(changed) or number % 4 == 0 or self.done:
+            self._pulse.beat(final=self.done)
+        if number % 2 == 0 and self.selected and not self.done:
+            self._show_log()
+        if number % _PICTURE_TICKS == 0 or self.done:
+            self._table.keep()
+            self._update_snapshot()
+
+    def _draw(self) -> None:
+        faults = Counter[Any]()
+        for watch in self._watches:
+            touched, watch.touched = watch.touched, set()
+            for trial in touched:
+                self._cells[watch.name, trial] = self._row(watch, trial)
+            for row in watch.rows.values():
+                if row["exception"] and row["exception"] != "CancelledError":
+                    faults[known(row["exception"], row["message"], watch.environment) or row["exception"]] += 1
+        self._table.show(list(self._cells.values()))
+        self._bars.value = render("widgets_jobs", jobs=[self._job(watch) for watch in self._watches])
+        self._faults.value = render("widgets_faults", faults=[_fault(key, n) for key, n in faults.most_common(5)])
+        live = [watch for watch in self._watches if watch.state not in FINAL]
+        self._cancel.disabled = not live
+        self._resume.disabled = not self._watches or len(live) == len(self._watches)
+
+    def _row(self, watch: Watch, trial: str) -> list[Any]:
+        row = watch.rows[trial]
+        spent = row["since"] if row["seconds"] is None else _seconds(row["seconds"])
+        said = ": ".join(part for part in (row["exception"], row["message"]) if part)
+        key = f"{watch.name}/{trial}" if len(self._watches) > 1 else trial
+        return [key, row["task"], row["agent"], row["state"], row["reward"], spent, said or None]
+
+    def _job(self, watch: Watch) -> dict[str, Any]:
+        counts = watch.counts()
+        rewards = [row["reward"] for row in watch.rows.values() if row["reward"] is not None]
+        mean = f"{sum(rewards) / len(rewards):.3g}" if rewards else None
+        return {"name": watch.name, "state": watch.state, "counts": counts, "mean": mean}
+
+    def _chosen(self) -> list[Watch]:
+        return [watch for watch in self._watches if self._which.value in ("all", watch.name)]
+
+    def _act(self, verb: str) -> None:
+        button = self._cancel if verb == "cancel" else self._resume
+        button.disabled = True
+        wanted = [w for w in self._chosen() if (w.state in FINAL) == (verb == "resume")]
+        self._show_code("; ".join(f"{call('attach', str(watch.job.path))}.{verb}()" for watch in wanted))
+        self._say(f"{'Cancelling' if verb == 'cancel' else 'Resuming'} {', '.join(watch.name for watch in wanted)} …")
+
+        def work() -> list[Any]:
+            return [getattr(watch.job, verb)() for watch in wanted]
+
+        def done(answers: list[Any]) -> None:
+            said = "; ".join(str(answer) for answer in answers if isinstance(answer, str))
+            self._say(said or f"{'Cancelled' if verb == 'cancel' else 'Resumed'}.", "done")
+            if verb == "resume":
+                self.watch([watch.job for watch in self._watches])
+
+        self._behind(work, done)
+
+    def _show_log(self) -> None:
+        watch, trial = self._of(self.selected)
+        self._detail.layout.display = "" if watch else "none"
+        if watch is None:
+            return
+        text = ""
+        with suppress(OSError):
+            text = str(watch.job.trial(trial).log(self._kind.value))
+        self._log.value = render("widgets_log", name=f"{trial}, {self._kind.value} log", text=text[-60_000:])
+
+    def _of(self, key: str) -> tuple[Watch | None, str]:
+        for watch in self._watches:
+            trial = key.removeprefix(f"{watch.name}/") if len(self._watches) > 1 else key
+            if trial in watch.rows:
+                return watch, trial
+        return None, ""
+
+    def _picture(self) -> dict[str, Any]:
+        lines = [f"{watch.name}: {watch.state}, {watch.counts()}" for watch in self._watches]
+        rows = [row[:6] for row in self._table.rows[:200]]
+        columns = [column["label"] for column in COLUMNS[:6]]
+        text = "; ".join(lines).replace("{", "").replace("}", "").replace("'", "") or "No job lives"
+        return {"columns": columns, "rows": rows, "text": text}
+
+    def __repr__(self) -> str:
+        jobs = ", ".join(f"{watch.name}: {watch.state}" for watch in self._watches)
+        return f"JobMonitor({jobs or 'no job'})"
+
+
+def _jobs(jobs: Any) -> list[Any]:
+    from harbor_nb.running.handles import Job, attach
+
+    if jobs is None:
+        return list(attach())
+    if isinstance(jobs, Job):
+        return [jobs]
+    if isinstance(jobs, str) or hasattr(jobs, "__fspath__"):
+        return [attach(jobs)] if not hasattr(jobs, "__iter__") or isinstance(jobs, str) else list(jobs)
+    return [job if isinstance(job, Job) else attach(job) for job in jobs]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
+
+
+def _fault(key: Any, count: int) -> dict[str, Any]:
+    if isinstance(key, str):
+        return {
+            "count": count,
+            "name": key,
+            "cause": "not a failure we know",
+            "fix": "job.diagnose()",
+            "fault": "unknown",
+        }
+    return {"count": count, "name": key.name, "cause": key.cause, "fix": key.fix, "fault": key.fault}

@@ -1,0 +1,211 @@
+"""Filter, group, pivot and plot trials, and go from a row to what happened in its trial."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as ipw
+import traitlets as t
+
+from harbor_nb._display import render
+from harbor_nb.errors import HarborNbError
+from harbor_nb.widgets.parts import Panel, Table, call, literal
+
+COLUMNS = {
+    "trial": {"width": "minmax(13em, 2fr)"},
+    "job": {"width": "minmax(9em, 1fr)"},
+    "task": {"width": "minmax(9em, 1fr)"},
+    "environment": {"width": "8em"},
+    "agent": {"width": "8em"},
+    "model": {"width": "minmax(6em, 1fr)"},
+    "status": {"kind": "state", "width": "8em"},
+    "reward": {"kind": "num", "width": "5em"},
+    "total_sec": {"kind": "sec", "width": "6em"},
+    "failure": {"width": "minmax(8em, 1fr)"},
+}
+_GROUPS = ("environment", "agent", "model", "task", "job", "status", "failure", "fault")
+_VALUES = ("reward", "total_sec", "agent_sec", "environment_setup_sec", "verifier_sec", "cost_usd", "tokens_out")
+_IMAGES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif", ".webp": "webp", ".svg": "svg+xml"}
+_SHOWN_BYTES = 200_000
+_IMAGE_BYTES = 4_000_000
+
+
+class ResultsExplorer(Panel):
+    """Trials to filter, group, pivot and plot; a chosen row opens its phases, steps, files and pictures.
+
+    Args:
+        trials: a jobs folder, a job, several, or a trials frame.
+
+    Example:
+        >>> ResultsExplorer("jobs")  # doctest: +SKIP
+    """
+
+    title = "Results"
+    about = ""
+    selected = t.Unicode("", help="The chosen row: job/trial.")
+    frame = t.Any(None, allow_none=True, help="The trials that are shown, as a DataFrame.")
+
+    def __init__(self, trials: Any = "jobs") -> None:
+        self._source = trials
+        self._query = ipw.Text(
+            description="Where", placeholder='reward < 1 and agent == "oracle"', continuous_update=False
+        )
+        self._by = ipw.SelectMultiple(options=_GROUPS, value=("environment", "agent"), rows=5, description="Group by")
+        self._across = ipw.Dropdown(options=["", *_GROUPS], description="Across")
+        self._value = ipw.Dropdown(options=_VALUES, description="Value")
+        self._again = ipw.Button(description="Refresh", tooltip="Read the jobs again")
+        self._summary, self._plot = ipw.HTML(), ipw.HTML()
+        columns = [{"label": name, **facts} for name, facts in COLUMNS.items()]
+        self._table = Table(columns=columns, label="Trials", noun="trial", empty="No trials here")
+        self._trial = ipw.HTML()
+        self._file = ipw.Dropdown(description="File", layout=ipw.Layout(width="min(44em, 98%)"))
+        self._content = ipw.HTML()
+        self._view = ipw.Button(description="Open in Harbor's viewer", tooltip="harbor view")
+        self._detail = ipw.VBox([self._trial, self._file, self._content, self._view])
+        self._detail.layout.display = "none"
+        controls = ipw.HBox([self._query, self._by, self._across, self._value, self._again]).add_class("hnb-wrap")
+        super().__init__(controls, self._summary, self._plot.add_class("hnb-picture"), self._table, self._detail)
+        t.link((self._table, "selected"), (self, "selected"))
+        self.observe(lambda _: self._behind(self._open), "selected")
+        for field in (self._query, self._by, self._across, self._value):
+            field.observe(lambda _: self._behind(self.refresh), "value")
+        self._again.on_click(lambda _: self._behind(lambda: self.show(self._source)))
+        self._file.observe(lambda _: self._show_file(), "value")
+        self._view.on_click(lambda _: self._behind(self._open_viewer, lambda where: self._say(str(where))))
+        self.show(trials)
+
+    def show(self, trials: Any) -> None:
+        """Explore other trials from now on."""
+        from harbor_nb.results.frames import trials as read
+
+        self._source = trials
+        try:
+            self._all = trials if hasattr(trials, "columns") else read(trials)
+        except HarborNbError as error:
+            self._say(str(error), "error")
+            return
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Filter, group and draw anew with the settings as they stand."""
+        query, by, across, value = (
+            self._query.value.strip(),
+            list(self._by.value),
+            self._across.value,
+            self._value.value,
+        )
+        frame = self._all
+        source = "trials" if hasattr(self._source, "columns") else call("trials", str(self._source))
+        try:
+            self.frame = frame = frame.query(query, engine="python") if query else frame
+        except Exception as error:  # noqa: BLE001 - whatever pandas makes of what a person typed
+            self._say(f"can't filter by {query!r}: {error}", "error")
+            return
+        self._say("")
+        cells = frame.reindex(columns=list(COLUMNS)).astype(object)
+        cells["trial"] = cells["job"].astype(str) + "/" + cells["trial"].astype(str)
+        self._table.show(cells.where(cells.notna(), None).to_numpy().tolist())
+        where = f".query({literal(query)})" if query else ""
+        if across and by and across not in by:
+            self._show_code(f'{source}{where}.pivot_table({literal(value)}, index={literal(by)}, columns="{across}")')
+            table = frame.pivot_table(value, index=by, columns=across, observed=True).reset_index()
+        else:
+            self._show_code(f"harbor_nb.summary({source}{where}, by={literal(by or ['job'])})")
+            table = _summary(frame, by or ["job"])
+        self._grouped = table
+        self._summary.value = render("widgets_grid", columns=list(table.columns), rows=_rows(table))
+        self._plot.value = _plot(frame, (by or ["job"])[0], value)
+        self._update_snapshot()
+
+    def _open(self) -> None:
+        job, _, trial = self.selected.partition("/")
+        rows = self._all[(self._all["job"].astype(str) == job) & (self._all["trial"].astype(str) == trial)]
+        self._detail.layout.display = "" if len(rows) else "none"
+        if not len(rows):
+            return
+        row = rows.iloc[0]
+        self._folder = Path(row["path"])
+        phases = [(name[:-4], row[name]) for name in self._all if name.endswith("_sec") and row.notna()[name]]
+        steps = _steps(self._folder)
+        facts = {name: row[name] for name in ("task", "agent", "model", "status", "reward", "exception", "message")}
+        facts = {name: value for name, value in facts.items() if rows[name].notna().all()}
+        self._trial.value = render("widgets_trial", trial=trial, facts=facts, phases=phases, steps=steps)
+        files = sorted(path for path in self._folder.rglob("*") if path.is_file() and not path.is_symlink())
+        named = [(f"{path.relative_to(self._folder)}", str(path)) for path in files[:2000]]
+        self._file.options = named
+        wanted = ("verifier/test-stdout.txt", "verifier/", "agent/", "result.json")
+        best = next((value for part in wanted for name, value in named if name.startswith(part)), None)
+        self._file.value = best or (named[0][1] if named else None)
+
+    def _show_file(self) -> None:
+        if self._file.value:
+            self._content.value = show_file(Path(self._file.value), self._folder)
+
+    def _open_viewer(self) -> Any:
+        from harbor_nb.running.handles import attach
+
+        self._show_code(f"{call('attach', str(self._folder.parent))}.view()")
+        return attach(self._folder.parent).view()
+
+    def _picture(self) -> dict[str, Any]:
+        table = getattr(self, "_grouped", None)
+        if table is None:
+            return {"columns": [], "rows": [], "text": "No trials here"}
+        return {"columns": list(table.columns), "rows": _rows(table), "text": f"{len(self.frame)} trials"}
+
+    def __repr__(self) -> str:
+        return f"ResultsExplorer({0 if self.frame is None else len(self.frame)} trials)"
+
+
+def show_file(path: Path, folder: Path) -> str:
+    """Return a trial's file as safe HTML: a picture as an image, all else as bounded text."""
+    name = str(path.relative_to(folder))
+    try:
+        size = path.stat().st_size
+        kind = _IMAGES.get(path.suffix.lower())
+        if kind and size <= _IMAGE_BYTES:
+            # an SVG inside <img> runs no script
+            data = base64.b64encode(path.read_bytes()).decode()
+            return render("widgets_image", name=name, kind=kind, data=data)
+        with path.open("rb") as stream:
+            if size > _SHOWN_BYTES:
+                stream.seek(-_SHOWN_BYTES, 2)
+            text = stream.read(_SHOWN_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        text = f"can't be read: {error.strerror}"
+        size = 0
+    cut = f"… the last {_SHOWN_BYTES:,} of {size:,} bytes\n" if size > _SHOWN_BYTES else ""
+    return render("widgets_log", name=name, text=cut + text)
+
+
+def _steps(folder: Path) -> list[dict[str, Any]]:
+    from harbor_nb.results.frames import trajectory_steps
+
+    frame = trajectory_steps(folder.parent)
+    frame = frame[frame["trial"].astype(str) == folder.name].head(200).astype(object)
+    return [dict(record) for record in frame.where(frame.notna(), "").to_dict("records")]
+
+
+def _summary(frame: Any, by: list[str]) -> Any:
+    from harbor_nb.results.summaries import summary
+
+    return summary(frame, by=by).reset_index(drop=False).drop(columns="index", errors="ignore")
+
+
+def _rows(table: Any) -> list[list[Any]]:
+    cells = table.astype(object).where(table.notna(), "")
+    return [[f"{x:.4g}" if isinstance(x, float) else x for x in row] for row in cells.to_numpy().tolist()]
+
+
+def _plot(frame: Any, by: str, value: str) -> str:
+    import altair as alt
+
+    from harbor_nb.results.charts import Picture
+
+    data = frame[[by, value]].dropna().astype({by: str, value: float})
+    if data.empty:
+        return ""
+    dots = alt.Chart(data).mark_circle(opacity=0.5).encode(x=alt.X(f"{value}:Q"), y=alt.Y(f"{by}:N", title=None))
+    mean = alt.Chart(data).mark_tick(thickness=3, size=18).encode(x=f"mean({value}):Q", y=f"{by}:N")
+    bundle = Picture((dots + mean).properties(width=420))._repr_mimebundle_()
+    return str((bundle[0] if isinstance(bundle, tuple) else bundle).get("image/svg+xml", ""))

@@ -1,0 +1,145 @@
+"""What a monitor knows of a job: its trials as they are now, read from the event log, a line at a time."""
+
+import json
+import time
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from harbor_nb.known_failures import Failure, match
+
+FINAL = frozenset({"finished", "cancelled", "failed", "lost", "unknown"})
+_PHASES = {
+    "trial_start": "starting",
+    "environment_start": "environment setup",
+    "agent_start": "agent",
+    "agent_end": "agent done",
+    "verification_start": "verifier",
+    "trial_cancel": "cancelled",
+}
+_OF_FRAME = ["trial", "task", "agent", "status", "reward", "exception", "message", "total_sec", "started_at"]
+
+
+@lru_cache(4096)
+def known(exception: str | None, message: str | None, environment: str | None) -> Failure | None:
+    """Return the known failure behind an exception; remembered, since many trials fail alike."""
+    return match(exception, message, environment=environment) if exception else None
+
+
+class Watch:
+    """One job: `rows` by trial, kept up to date by `look()`, which reads only what was appended."""
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+        self.name = str(job.name)
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.touched: set[str] = set()  # trials that changed since the last drawing
+        self.state = "unknown"
+        self.total = 0
+        self.environment: str | None = None
+        self._log = Path(job.path) / "harbor_nb.events.jsonl"
+        self._at = 0
+        self._rest = b""
+        self._next_frame = 0.0
+        self._settled = False
+
+    def look(self) -> bool:
+        """Read what is new; return whether anything changed."""
+        before = self.state
+        self.state = str(self.job.state)
+        changed = self._read_events()
+        final = self.state in FINAL
+        if final != self._settled or (self._at == 0 and time.monotonic() >= self._next_frame):
+            changed |= (
+                self._read_frame()
+            )  # the truth of the result files: at the end, and for jobs without an event log
+            self._settled = final
+        counts = dict(self.job.counts)
+        total = int(counts.get("total") or max(sum(int(n or 0) for n in counts.values()), len(self.rows)))
+        changed |= total != self.total or before != self.state
+        self.total = max(total, len(self.rows))
+        return changed
+
+    def counts(self) -> dict[str, int]:
+        """Return how many trials passed, scored less, are unscored (failed), running, and still to come."""
+        result = dict.fromkeys(("passed", "scored", "unscored", "running"), 0)
+        for row in self.rows.values():
+            if row["state"] == "scored":
+                result["passed" if (row["reward"] or 0) >= 1 else "scored"] += 1
+            elif row["state"] in ("unscored", "unreadable", "cancelled"):
+                result["unscored"] += 1
+            else:
+                result["running"] += 1
+        return result | {"pending": max(0, self.total - len(self.rows)), "total": self.total}
+
+    def _row(self, trial: str) -> dict[str, Any]:
+        self.touched.add(trial)
+        return self.rows.setdefault(trial, _blank())
+
+    def _read_events(self) -> bool:
+        try:
+            if self._log.stat().st_size < self._at:  # begun anew
+                self._at, self._rest = 0, b""
+            with self._log.open("rb") as stream:
+                stream.seek(self._at)
+                fresh = stream.read(4_000_000)
+        except OSError:
+            return False
+        self._at += len(fresh)
+        *lines, self._rest = (self._rest + fresh).split(b"\n")
+        for line in lines:
+            try:
+                event = json.loads(line)
+                if isinstance(event, dict) and event.get("trial"):
+                    self._take(event)
+            except ValueError:
+                continue
+        return bool(lines)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind, moment = event.get("event"), _epoch(event.get("t"))
+        row = self._row(str(event["trial"]))
+        row["task"] = event.get("task") or row["task"]
+        row["agent"] = event.get("agent") or row["agent"]
+        if kind == "trial_start":
+            row.update(_blank(), task=row["task"], agent=row["agent"], since=moment, state="starting")
+        elif kind == "trial_end":
+            reward, exception = event.get("reward"), event.get("exception")
+            cancelled = row["state"] == "cancelled" or exception == "CancelledError"
+            row["state"] = "scored" if reward is not None else "cancelled" if cancelled else "unscored"
+            row.update(reward=reward, exception=exception, message=event.get("message"))
+            if moment and isinstance(row["since"], float):
+                row["seconds"], row["since"] = moment - row["since"], None
+        elif kind in _PHASES:
+            row["state"] = _PHASES[str(kind)]
+
+    def _read_frame(self) -> bool:
+        from harbor_nb.results.frames import trials
+
+        started = time.monotonic()
+        frame = trials(self.job.path, columns=[*_OF_FRAME, "environment"])
+        frame = frame.astype(object).where(frame.notna(), None)
+        for record in frame.to_dict("records"):
+            row = self._row(record["trial"])
+            was = row["state"]
+            row.update({name: record[name] for name in ("task", "agent", "reward", "exception", "message")})
+            running = record["status"] in ("running", "pending")
+            row["state"] = was if running and was not in ("", "scored", "unscored") else record["status"]
+            row["seconds"] = record["total_sec"]
+            row["since"] = _epoch(record["started_at"]) if running else None
+            self.environment = record["environment"] or self.environment
+        self._next_frame = time.monotonic() + max(1.0, 25 * (time.monotonic() - started))  # 4 % of a core at most
+        return True
+
+
+def _blank() -> dict[str, Any]:
+    names = ("task", "agent", "reward", "exception", "message", "seconds", "since")
+    return {**dict.fromkeys(names), "state": ""}
+
+
+def _epoch(moment: Any) -> float | None:
+    try:
+        return (datetime.fromisoformat(moment) if isinstance(moment, str) else moment).timestamp()
+    except (ValueError, AttributeError):
+        return None
