@@ -1,4 +1,4 @@
-"""Decoded rows, remembered per user: an Arrow file a job folder, replaced in one step, bounded, and free to be deleted."""
+"""Decoded rows, remembered per user: an Arrow file a job folder, replaced in one step, bounded, free to be deleted."""
 
 import contextlib
 import hashlib
@@ -23,7 +23,7 @@ _OFF = {"0", "off", "no", "false"}
 
 
 def folder() -> Path | None:
-    """Return the cache folder, or None where `HARBOR_NB_CACHE=off` turns it off; the variable may also name a folder."""
+    """Return the cache folder, or None where `HARBOR_NB_CACHE=off` turns it off; it may also name a folder."""
     setting = os.environ.get("HARBOR_NB_CACHE", "")
     if setting.lower() in _OFF and setting:
         return None

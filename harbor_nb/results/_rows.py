@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from harbor_nb._redaction import redact
 from harbor_nb.results import _cache
-from harbor_nb.results._models import AgentConfig, EnvironmentConfig, Raised, TrialConfig, TrialResult, Usage, Verified
+from harbor_nb.results._models import TrialConfig, TrialResult
 from harbor_nb.results.reading import JobFolder, UnreadableError, read_or_none, read_struct
 
 PHASES = ("environment_setup", "agent_setup", "agent", "verifier")
@@ -42,7 +42,7 @@ _VERSION_NUMBER = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+[\w.+-]*")
 _LOCAL = "harbor_nb.local:LocalEnvironment"
 
 
-def environment_name(config: EnvironmentConfig | None) -> str:
+def environment_name(config: Any) -> str:
     """Return Harbor's environment type, `local` for ours, the class's name for another import path."""
     if config is None:
         return "docker"
@@ -51,7 +51,7 @@ def environment_name(config: EnvironmentConfig | None) -> str:
     return config.type or "docker"
 
 
-def agent_name(config: AgentConfig | None) -> str:
+def agent_name(config: Any) -> str:
     """Return the agent's name as its configuration tells it; Harbor's default is the oracle."""
     if config is None:
         return "oracle"
@@ -78,7 +78,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and value - value == 0 else None
 
 
-def _usage(found: list[Usage | None]) -> tuple[int | None, int | None, int | None, float | None]:
+def _usage(found: list[Any]) -> tuple[int | None, int | None, int | None, float | None]:
     """Sum what each step's agent spent; a figure that none gives stays missing, as in Harbor's own totals."""
     known = [usage for usage in found if usage is not None]
     if len(known) == 1:
@@ -90,12 +90,12 @@ def _usage(found: list[Usage | None]) -> tuple[int | None, int | None, int | Non
         return sum(values) if values else None
 
     tokens = (_integer(total(f"n_{kind}_tokens")) for kind in ("input", "cache", "output"))
-    return *tokens, total("cost_usd")  # type: ignore[return-value]
+    return *tokens, total("cost_usd")
 
 
-def _rewards(verified: Verified | None) -> dict[str, float]:
+def _rewards(verified: Any) -> dict[str, float]:
     rewards = verified.rewards if verified is not None else None
-    return {name: value for name, value in rewards.items() if _finite(value) is not None} if rewards else {}  # type: ignore[misc]
+    return {name: value for name, value in rewards.items() if _finite(value) is not None} if rewards else {}
 
 
 def main_reward(rewards: dict[str, float]) -> float | None:
@@ -109,8 +109,8 @@ def _cut(message: str | None) -> str | None:
     return f"{message[: _MESSAGE // 2]} … {message[-_MESSAGE // 2 :]}"
 
 
-def _phase(raised: Raised | None, starts: Iterable[str | None]) -> str | None:
-    """Return the phase in which it was raised: the last that had begun by then. The times are of one clock and format."""
+def _phase(raised: Any, starts: Iterable[str | None]) -> str | None:
+    """Return the phase in which it was raised: the last that had begun by then."""
     if raised is None:
         return None
     begun = [p for p, start in zip(PHASES, starts, strict=True) if start and start[:26] <= (raised.occurred_at or "~")]
@@ -121,32 +121,20 @@ def _span(span: Any) -> tuple[str | None, str | None]:
     return (span.started_at, span.finished_at) if span is not None else (None, None)
 
 
-def _steps(result: TrialResult) -> list[dict[str, Any]] | None:
+def _steps(steps: list[Any]) -> list[dict[str, Any]]:
     rows = []
-    for step in result.step_results or ():
+    for step in steps:
         rewards = _rewards(step.verifier_result)
         raised = step.exception_info
-        times = (*_span(step.agent_execution), *_span(step.verifier))
-        tokens_in, tokens_cached, tokens_out, cost = _usage([step.agent_result])
-        rows.append(
-            {
-                "step": step.step_name,
-                "reward": main_reward(rewards),
-                "reward_names": list(rewards),
-                "reward_values": list(rewards.values()),
-                "exception": raised.exception_type if raised else None,
-                "exception_message": _cut(redact(raised.exception_message or "")) if raised else None,
-                **dict(zip(TIMES[6:], times, strict=True)),
-                "tokens_in": tokens_in,
-                "tokens_cached": tokens_cached,
-                "tokens_out": tokens_out,
-                "cost_usd": cost,
-            }
-        )
-    return rows or None
+        error = (raised.exception_type, _cut(redact(raised.exception_message or ""))) if raised else (None, None)
+        when = (*_span(step.agent_execution), *_span(step.verifier))
+        earned = (main_reward(rewards), list(rewards), list(rewards.values()))
+        values = (step.step_name, *error, *when, *earned, *_usage([step.agent_result]))
+        rows.append(dict(zip(_STEP.names, values, strict=True)))
+    return rows
 
 
-def _row(name: str, size: int, mtime_ns: int, result: TrialResult) -> tuple[Any, ...]:
+def _row(name: str, size: int, mtime_ns: int, result: Any) -> tuple[Any, ...]:
     info = result.agent_info
     model = info.model_info if info is not None else None
     steps = result.step_results
@@ -159,41 +147,20 @@ def _row(name: str, size: int, mtime_ns: int, result: TrialResult) -> tuple[Any,
     spent = _usage([usage] if usage is not None or not steps else [step.agent_result for step in steps])
     rewards = _rewards(result.verifier_result)
     config = result.config
-    return (
-        name,
-        size,
-        mtime_ns,
-        None,
-        True,
-        result.id,
-        result.task_name,
-        result.source,
-        result.task_checksum,
-        environment_name(config.environment),
-        info.name if info is not None else agent_name(config.agent),
-        _version(info.version) if info is not None else None,
-        model.name if model is not None else None,
-        model.provider if model is not None else None,
-        raised.exception_type if raised is not None else None,
-        _cut(raised.exception_message) if raised is not None else None,
-        _phase(raised, (setup[0], ready[0], agent[0], verifier[0])),
-        result.started_at,
-        result.finished_at,
-        *setup,
-        *ready,
-        *agent,
-        *verifier,
-        *spent[:3],
-        len(steps) if steps else 1,
-        _finite(spent[3]),
-        list(rewards),
-        list(rewards.values()),
-        _steps(result) if steps else None,
-        None,
-    )
+    identity = (result.id, result.task_name, result.source, result.task_checksum, environment_name(config.environment))
+    version = _version(info.version) if info is not None else None
+    actor = (info.name if info is not None else agent_name(config.agent), version)
+    brain = (model.name, model.provider) if model is not None else (None, None)
+    phase = _phase(raised, (setup[0], ready[0], agent[0], verifier[0]))
+    error = (raised.exception_type, _cut(raised.exception_message), phase) if raised is not None else (None, None, None)
+    when = (result.started_at, result.finished_at, *setup, *ready, *agent, *verifier)
+    count = len(steps) if steps else 1
+    earned = (list(rewards), list(rewards.values()), _steps(steps) if steps else None)
+    head = (name, size, mtime_ns, None, True)
+    return (*head, *identity, *actor, *brain, *error, *when, *spent[:3], count, _finite(spent[3]), *earned, None)
 
 
-def config_row(name: str, config: TrialConfig | None, reason: str | None = None) -> tuple[Any, ...]:
+def config_row(name: str, config: Any, reason: str | None = None) -> tuple[Any, ...]:
     """Return the row of a trial that has no readable result, from its configuration."""
     head = (name, -1, -1, reason, False, None)
     if config is None:
@@ -258,9 +225,8 @@ def times(values: Any) -> Any:
 def table(rows: list[tuple[Any, ...]]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
     arrays = []
-    for kind, values in zip(SCHEMA, columns, strict=True):
-        if kind.name == "exception_message":
-            values = _redacted(values)  # noqa: PLW2901
+    for kind, raw in zip(SCHEMA, columns, strict=True):
+        values = _redacted(raw) if kind.name == "exception_message" else raw
         arrays.append(times(values) if kind.type == _TIME else arrow(values, kind.type))
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 

@@ -1,4 +1,4 @@
-"""Find job folders and read their files safely: no link followed out of the folder, no pipe waited for, no half file believed."""
+"""Find job folders and read their files safely: no link followed, no pipe waited for, no half file believed."""
 
 import glob
 import os
@@ -68,7 +68,7 @@ def read_bytes(path: str, limit: int = LARGEST) -> tuple[bytes, os.stat_result]:
     return data, facts
 
 
-def read_struct[T](path: str, kind: type[T]) -> tuple[T, os.stat_result]:
+def read_struct(path: str, kind: Any) -> tuple[Any, os.stat_result]:
     """Return a file decoded as `kind`, and its facts; one that is being written right now is read again.
 
     Raises:
@@ -86,7 +86,7 @@ def read_struct[T](path: str, kind: type[T]) -> tuple[T, os.stat_result]:
     raise AssertionError("unreachable")
 
 
-def read_or_none[T](path: str, kind: type[T]) -> T | None:
+def read_or_none(path: str, kind: Any) -> Any:
     """Return a file decoded as `kind`, or None where it is absent or unreadable."""
     try:
         return read_struct(path, kind)[0]
@@ -131,22 +131,22 @@ class JobFolder:
         return f"{self.path}{os.sep}{name}"
 
     @cached_property
-    def owner(self) -> Owner | None:
+    def owner(self) -> Any:
         """The owner record, or None for a job that harbor_nb did not launch."""
         return read_or_none(self.file("harbor_nb.json"), Owner)
 
     @cached_property
-    def result(self) -> JobResult | None:
+    def result(self) -> Any:
         """The job's own result, or None."""
         return read_or_none(self.file("result.json"), JobResult)
 
     @cached_property
-    def config(self) -> JobConfig | None:
+    def config(self) -> Any:
         """The job's configuration, or None."""
         return read_or_none(self.file("config.json"), JobConfig)
 
     @cached_property
-    def lock(self) -> JobLock | None:
+    def lock(self) -> Any:
         """The job's lock, or None."""
         return read_or_none(self.file("lock.json"), JobLock)
 
@@ -229,7 +229,7 @@ def _paths(x: Any) -> Iterator[str]:
         if os.path.exists(text):  # noqa: PTH110
             yield text
             return
-        found = sorted(glob.glob(text)) if glob.has_magic(text) else []
+        found = sorted(glob.glob(text)) if glob.has_magic(text) else []  # noqa: PTH207 - absolute
         if not found:
             raise BadInputError(
                 f"No such folder: {os.fspath(x)}. Give a jobs folder, a job folder, a list of them, or a glob."

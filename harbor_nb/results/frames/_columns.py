@@ -1,8 +1,9 @@
-"""How a frame is declared: a table of columns, from which the DataFrame and its docs page are made."""
+"""How a frame is declared: columns.csv, from which the DataFrames and their docs page are made."""
 
+import csv
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,7 @@ _ARROW = {
 }
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """One column of a frame: what it is called, its pandas dtype, where it comes from, what it means."""
 
     name: str
@@ -34,23 +34,31 @@ class Column:
     unit: str = ""
 
 
-def pick(table: Sequence[Column], columns: Iterable[str] | None, *, also: str | None = None) -> list[Column]:
-    """Return the columns asked for, in that order; all of them for None.
+def _tables() -> dict[str, list[Column]]:
+    tables: dict[str, list[Column]] = {}
+    with files(__package__).joinpath("columns.csv").open(encoding="utf-8") as lines:
+        for frame, *column in list(csv.reader(lines))[1:]:
+            tables.setdefault(frame, []).append(Column(*column))
+    return tables
 
-    Args:
-        table: The frame's columns.
-        columns: The names asked for.
-        also: A prefix whose columns depend on the data (`reward_`); any such name is float64.
+
+TABLES = _tables()
+"""The columns of each frame, by its name. `trials` has also one float column `reward_<name>` for each named reward."""
+
+
+def pick(frame: str, columns: Iterable[str] | None) -> list[Column]:
+    """Return the columns asked for, in that order; all of the frame's for None.
 
     Raises:
         BadInputError: A name that the frame does not have.
     """
+    table = TABLES[frame]
     if columns is None:
         return list(table)
     known = {column.name: column for column in table}
     names = [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
     for name in names:
-        if name not in known and also and name.startswith(also):
+        if name not in known and frame == "trials" and name.startswith("reward_"):
             known[name] = Column(name, FLOAT, "", "")
     if unknown := [name for name in names if name not in known]:
         raise BadInputError(f"No column {unknown[0]!r} in this frame. There are: {', '.join(c.name for c in table)}.")
@@ -70,15 +78,12 @@ def to_pandas(values: Any, dtype: str) -> Any:
         values = pa.chunked_array([values])
     if values.type != _ARROW[dtype]:
         values = values.cast(_ARROW[dtype])
-    if dtype == TEXT:
-        return pd.StringDtype("pyarrow").__from_arrow__(values)
-    if dtype == INTEGER:
-        return pd.Int64Dtype().__from_arrow__(values)
-    if dtype == BOOLEAN:
-        return pd.BooleanDtype().__from_arrow__(values)
     if dtype == FLOAT:
         return values.to_numpy()
-    return values.to_pandas().array
+    if dtype == TIME:
+        return values.to_pandas().array
+    extension: Any = {TEXT: pd.StringDtype("pyarrow"), INTEGER: pd.Int64Dtype(), BOOLEAN: pd.BooleanDtype()}[dtype]
+    return extension.__from_arrow__(values)
 
 
 def build(columns: Sequence[Column], get: Callable[[str], Any]) -> "pd.DataFrame":

@@ -1,5 +1,6 @@
 """What kind of failure an exception is: each distinct one is looked up once, however many trials had it."""
 
+from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ def _one(
     exception: str | None, message: str | None, phase: str | None, environment: str | None
 ) -> tuple[Any, Any, Any]:
     """Return failure, fault and the normalised message."""
-    from harbor_nb import known_failures
+    known_failures: Any = import_module("harbor_nb.known_failures")
 
     if not hasattr(known_failures, "match"):
         return None, "unknown", " ".join((message or "").split())[:300]

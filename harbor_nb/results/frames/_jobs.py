@@ -11,79 +11,14 @@ import pyarrow.compute as pc
 
 from harbor_nb._display import clean
 from harbor_nb.results import _rows
-from harbor_nb.results._models import JobConfig, JobLock, JobResult, JobStats, Owner, Struct, decode
-from harbor_nb.results.frames._columns import BOOLEAN, FLOAT, INTEGER, TEXT, TIME, Column, build_rows, pick
+from harbor_nb.results._models import COUNTS, Collected, Event, JobConfig, JobLock, JobResult, Owner, decode
+from harbor_nb.results.frames._columns import build_rows, pick
 from harbor_nb.results.reading import JobFolder, UnreadableError, find_jobs, parse_time, read_bytes, read_struct
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_R, _O = "result.json: ", "harbor_nb.json: "
-_COUNTS = ("completed", "errored", "running", "pending", "cancelled")
 _LEGACY = {"completed": "n_trials", "errored": "n_errors"}
-
-JOBS = [
-    Column("job", TEXT, "folder", "Name of the job folder"),
-    Column("job_id", TEXT, _R + "id", "Harbor's id of the job"),
-    Column("environment", TEXT, "config.json: environment", "Environment type; `local` for ours"),
-    Column("practice", BOOLEAN, _O + "practice", "Ran on a practice cloud"),
-    Column("recorded", BOOLEAN, _O + "recorded", "Shipped as data"),
-    Column("fast_stop", BOOLEAN, _O + "fast_stop", "Docker containers were stopped at once"),
-    Column("agents", TEXT, "config.json: agents", "The agents, separated by commas"),
-    Column("models", TEXT, "config.json: agents", "Their models, separated by commas"),
-    Column("state", TEXT, "harbor_nb.json, result.json", "starting, running, cancelling, finished, cancelled, failed; `dead` where it said it ran and does not; `unreadable`"),
-    Column("n_trials", INTEGER, "folder", "Trial folders there are", "trials"),
-    Column("n_total", INTEGER, _R + "n_total_trials", "Trials planned", "trials"),
-    *(Column(f"n_{name}", INTEGER, f"{_R}stats.n_{name}_trials", f"Trials {name}, as Harbor counts", "trials") for name in _COUNTS),
-    Column("n_retries", INTEGER, _R + "stats.n_retries", "Retries so far", "trials"),
-    Column("started_at", TIME, _R + "started_at", "Begin. Harbor writes it without a zone, on the runner's clock; the zone is found from its trials' times, else taken as UTC", "UTC"),
-    Column("finished_at", TIME, _R + "finished_at", "End, likewise", "UTC"),
-    Column("total_sec", FLOAT, _R + "started_at, finished_at", "Time of the whole job", "s"),
-    Column("tokens_in", INTEGER, _R + "stats.n_input_tokens", "Input tokens, cached ones included", "tokens"),
-    Column("tokens_cached", INTEGER, _R + "stats.n_cache_tokens", "Cached input tokens", "tokens"),
-    Column("tokens_out", INTEGER, _R + "stats.n_output_tokens", "Output tokens", "tokens"),
-    Column("cost_usd", FLOAT, _R + "stats.cost_usd", "Cost", "USD"),
-    Column("harbor_version", TEXT, "harbor_nb.json, lock.json", "Harbor's version"),
-    Column("harbor_nb_version", TEXT, _O + "harbor_nb_version", "Our version"),
-    Column("error", TEXT, _O + "error", "Why the job failed as a whole"),
-    Column("job_path", TEXT, "folder", "The job folder"),
-]  # fmt: skip
-
-_E = "harbor_nb.events.jsonl: "
-EVENTS = [
-    Column("job", TEXT, "folder", "Name of the job folder"),
-    Column("time", TIME, _E + "t", "When it happened", "UTC"),
-    Column("event", TEXT, _E + "event", "job_start, trial_start, environment_start, agent_start, agent_end, verification_start, trial_end, trial_cancel, job_end, note"),
-    Column("trial", TEXT, _E + "trial", "Name of the trial folder; missing for the job's own events"),
-    Column("task", TEXT, _E + "task", "The task's name"),
-    Column("reward", FLOAT, _E + "reward", "The reward, at trial_end"),
-    Column("exception", TEXT, _E + "exception", "The exception's type, at trial_end"),
-    Column("message", TEXT, _E + "message", "What was said"),
-    Column("extra", TEXT, _E + "all else", "The other fields, as JSON"),
-    Column("job_path", TEXT, "folder", "The job folder"),
-]  # fmt: skip
-
-_M = "artifacts/manifest.json: "
-ARTIFACTS = [
-    Column("job", TEXT, "folder", "Name of the job folder"),
-    Column("trial", TEXT, "folder", "Name of the trial folder"),
-    Column("step", TEXT, "folder", "The task's step that left it; missing for tasks without steps"),
-    Column("name", TEXT, "folder", "Path below the artifacts folder"),
-    Column("status", TEXT, _M + "status", "ok, failed, empty, skipped as Harbor tells; `link` is a symbolic link, not followed"),
-    Column("source", TEXT, _M + "source", "The path in the sandbox it was collected from"),
-    Column("service", TEXT, _M + "service", "The compose service; missing for the main one"),
-    Column("size_bytes", INTEGER, "folder", "Its size", "bytes"),
-    Column("modified_at", TIME, "folder", "When it was last written", "UTC"),
-    Column("path", TEXT, "folder", "The file; missing where nothing was collected"),
-]  # fmt: skip
-
-UNREADABLE = [
-    Column("job", TEXT, "folder", "Name of the job folder"),
-    Column("trial", TEXT, "folder", "Name of the trial folder; missing for a file of the job"),
-    Column("file", TEXT, "folder", "Which file, below the trial's or the job's folder"),
-    Column("reason", TEXT, "reading", "Why it could not be used"),
-    Column("path", TEXT, "folder", "The file"),
-]
 
 
 def _state(job: JobFolder) -> str | None:
@@ -97,7 +32,7 @@ def _state(job: JobFolder) -> str | None:
     return "finished" if job.result.finished_at else "running" if job.alive else "dead"
 
 
-def _zone(job: JobFolder, result: JobResult) -> timedelta:
+def _zone(job: JobFolder, result: Any) -> timedelta:
     """Return how far the runner's clock was from UTC, to the quarter of an hour; 0 where nothing tells."""
     mine = parse_time(result.finished_at or result.started_at)
     theirs: datetime | None = None
@@ -166,7 +101,7 @@ def _job_row(job: JobFolder, wanted: set[str]) -> dict[str, Any]:
         return row
     stats = result.stats
     row.update(job_id=result.id, n_total=result.n_total_trials, n_retries=stats.n_retries)
-    row.update({f"n_{name}": _count(stats, name) for name in _COUNTS})
+    row.update({f"n_{name}": _count(stats, name) for name in COUNTS})
     row.update(
         tokens_in=stats.n_input_tokens,
         tokens_cached=stats.n_cache_tokens,
@@ -180,7 +115,7 @@ def _job_row(job: JobFolder, wanted: set[str]) -> dict[str, Any]:
     return row
 
 
-def _count(stats: JobStats, name: str) -> int | None:
+def _count(stats: Any, name: str) -> int | None:
     found: int | None = getattr(stats, f"n_{name}_trials")
     return getattr(stats, _LEGACY[name]) if found is None and name in _LEGACY else found
 
@@ -199,19 +134,9 @@ def jobs(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> import harbor_nb
         >>> harbor_nb.jobs(harbor_nb.sample_jobs(), columns=["job", "environment", "state"])  # doctest: +SKIP
     """
-    chosen = pick(JOBS, columns)
+    chosen = pick("jobs", columns)
     wanted = {column.name for column in chosen}
     return build_rows(chosen, [_job_row(job, wanted) for job in find_jobs(x)])
-
-
-class _Event(Struct):
-    t: str | None = None
-    event: str | None = None
-    trial: str | None = None
-    task: str | None = None
-    reward: float | None = None
-    exception: str | None = None
-    message: str | None = None
 
 
 def _event_lines(job: JobFolder) -> Iterator[tuple[int, bytes]]:
@@ -228,11 +153,11 @@ def _event_lines(job: JobFolder) -> Iterator[tuple[int, bytes]]:
 def _event_rows(job: JobFolder) -> Iterator[dict[str, Any]]:
     for _, line in _event_lines(job):
         try:
-            event, rest = decode(line, _Event), decode(line, dict[str, Any])
+            event, rest = decode(line, Event), decode(line, dict[str, Any])
         except ValueError:
             continue
-        known = {name: getattr(event, name) for name in _Event.__struct_fields__[1:]}
-        extra = {name: value for name, value in rest.items() if name not in _Event.__struct_fields__}
+        known = {name: getattr(event, name) for name in Event.__struct_fields__[1:]}
+        extra = {name: value for name, value in rest.items() if name not in Event.__struct_fields__}
         yield {
             "job": job.name,
             "time": parse_time(event.t),
@@ -256,19 +181,13 @@ def events(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> import harbor_nb
         >>> harbor_nb.events(harbor_nb.sample_jobs(), columns=["time", "event", "trial"])  # doctest: +SKIP
     """
-    return build_rows(pick(EVENTS, columns), [row for job in find_jobs(x) for row in _event_rows(job)])
+    return build_rows(pick("events", columns), [row for job in find_jobs(x) for row in _event_rows(job)])
 
 
-class _Collected(Struct):
-    source: str | None = None
-    destination: str = ""
-    status: str | None = None
-    service: str | None = None
-
-
-def _manifest(folder: str) -> list[_Collected]:
+def _manifest(folder: str) -> list[Any]:
     try:
-        return read_struct(os.path.join(folder, "manifest.json"), list[_Collected])[0]  # noqa: PTH118
+        found: list[Any] = read_struct(f"{folder}{os.sep}manifest.json", list[Collected])[0]
+        return found
     except UnreadableError:
         return []
 
@@ -284,7 +203,7 @@ def _artifact_rows(folder: Path) -> Iterator[dict[str, Any]]:
             if below == "manifest.json":
                 continue
             above = [below, *(p.as_posix() for p in path.relative_to(folder).parents)]
-            entry = next((entries[a] for a in above if a in entries), _Collected())
+            entry = next((entries[a] for a in above if a in entries), Collected())
             found.update(above)
             facts = path.lstat()
             yield {
@@ -302,7 +221,7 @@ def _artifact_rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def artifacts(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
-    """Read one row a file that was collected from a sandbox, and one for each that Harbor tried to collect and could not.
+    """Read one row a file collected from a sandbox, and one for each that Harbor could not collect.
 
     Args:
         x: A jobs folder, a job folder, a list of them, a glob, a `Job` or `Jobs`.
@@ -324,7 +243,7 @@ def artifacts(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
                 if not (where / "artifacts").is_symlink():
                     found = _artifact_rows(where / "artifacts")
                     rows += [{"job": job.name, "trial": trial, "step": step, **row} for row in found]
-    return build_rows(pick(ARTIFACTS, columns), rows)
+    return build_rows(pick("artifacts", columns), rows)
 
 
 def _unreadable_rows(job: JobFolder) -> Iterator[dict[str, Any]]:
@@ -344,7 +263,7 @@ def _unreadable_rows(job: JobFolder) -> Iterator[dict[str, Any]]:
                 yield {"job": job.name, "file": name, "reason": str(error), "path": job.file(name)}
     for number, line in _event_lines(job):
         try:
-            decode(line, _Event)
+            decode(line, Event)
         except ValueError as error:
             log = "harbor_nb.events.jsonl"
             yield {"job": job.name, "file": log, "reason": f"line {number}: {error}", "path": job.file(log)}
@@ -358,7 +277,7 @@ def _unreadable_rows(job: JobFolder) -> Iterator[dict[str, Any]]:
 
 
 def unreadable(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
-    """Read one row a file that could not be used, with the reason; the same trials have status `unreadable` in `trials`.
+    """Read one row a file that could not be used, with the reason; such trials have that status in `trials`.
 
     Args:
         x: A jobs folder, a job folder, a list of them, a glob, a `Job` or `Jobs`.
@@ -373,4 +292,4 @@ def unreadable(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         True
     """
     rows = [row for job in find_jobs(x) for row in _unreadable_rows(job)]
-    return build_rows(pick(UNREADABLE, columns), [{**row, "reason": clean(row["reason"], 300)} for row in rows])
+    return build_rows(pick("unreadable", columns), [{**row, "reason": clean(row["reason"], 300)} for row in rows])

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,95 +11,20 @@ import pyarrow.compute as pc
 
 from harbor_nb.results import _rows
 from harbor_nb.results.frames import _failures
-from harbor_nb.results.frames._columns import BOOLEAN, FLOAT, INTEGER, TEXT, TIME, Column, build, no_nan, pick, seconds
+from harbor_nb.results.frames._columns import FLOAT, Column, build, no_nan, pick, seconds
 from harbor_nb.results.reading import JobFolder, find_jobs
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PHASES = ("environment_setup", "agent_setup", "agent", "verifier", "teardown")
-_R = "result.json: "
 _MOST_REWARDS = 256
-
-TRIALS = [
-    Column("job", TEXT, "folder", "Name of the job folder"),
-    Column("trial", TEXT, "folder", "Name of the trial folder; job and trial join the frames"),
-    Column("trial_id", TEXT, _R + "id", "Harbor's id of the trial"),
-    Column("task", TEXT, _R + "task_name", "The task's name"),
-    Column("source", TEXT, _R + "source", "The dataset the task came from"),
-    Column("task_checksum", TEXT, _R + "task_checksum", "Digest of the task's content; trials compare only where it is equal"),
-    Column("environment", TEXT, _R + "config.environment", "Harbor's environment type; `local` for ours; the class for another import path"),
-    Column("practice", BOOLEAN, "harbor_nb.json: practice", "Ran on a practice cloud, not on the vendor's"),
-    Column("recorded", BOOLEAN, "harbor_nb.json: recorded", "Shipped as data, to learn from"),
-    Column("fast_stop", BOOLEAN, "harbor_nb.json: fast_stop", "Docker containers were stopped at once, not after 10 s"),
-    Column("agent", TEXT, _R + "agent_info.name", "The agent"),
-    Column("agent_version", TEXT, _R + "agent_info.version", "Its version, terminal noise removed"),
-    Column("model", TEXT, _R + "agent_info.model_info.name", "The model, without its provider"),
-    Column("provider", TEXT, _R + "agent_info.model_info.provider", "The model's provider"),
-    Column("attempt", INTEGER, "order of started_at", "1 for the first trial of this task, agent and model in this job"),
-    Column("status", TEXT, "result.json, harbor_nb.json", "scored, unscored, running, pending, cancelled (also: ended without a result) or unreadable"),
-    Column("reward", FLOAT, _R + "verifier_result.rewards", "The reward called `reward`, or the only one", "as the verifier gives it"),
-    Column("passed", BOOLEAN, "reward", "reward >= 1; missing without a reward"),
-    Column("exception", TEXT, _R + "exception_info.exception_type", "The exception's type, or that of the first task step that failed"),
-    Column("failure", TEXT, "exception and message", "Name of the known failure, see `diagnose`"),
-    Column("fault", TEXT, "exception and message", "Whose doing: infrastructure, agent, task, user or unknown"),
-    Column("message", TEXT, _R + "exception_info.exception_message", "One line; ids, paths and times taken out so that equal failures read alike; the reason of an unreadable trial"),
-    *(Column(f"{p}_sec", FLOAT, f"{_R}{'agent_execution' if p == 'agent' else p}", f"Time in {p.replace('_', ' ')}", "s") for p in PHASES[:4]),
-    Column("teardown_sec", FLOAT, "finished_at", "Time from the end of the last phase to the end of the trial", "s"),
-    Column("total_sec", FLOAT, _R + "started_at, finished_at", "Time of the whole trial", "s"),
-    Column("started_at", TIME, _R + "started_at", "Begin; a time that names no zone is taken as UTC", "UTC"),
-    Column("finished_at", TIME, _R + "finished_at", "End", "UTC"),
-    Column("tokens_in", INTEGER, _R + "agent_result.n_input_tokens", "Input tokens, cached ones included; task steps summed", "tokens"),
-    Column("tokens_cached", INTEGER, _R + "agent_result.n_cache_tokens", "Input tokens that the provider had cached", "tokens"),
-    Column("tokens_out", INTEGER, _R + "agent_result.n_output_tokens", "Output tokens", "tokens"),
-    Column("cost_usd", FLOAT, _R + "agent_result.cost_usd", "Cost as the agent tells it", "USD"),
-    Column("n_steps", INTEGER, _R + "step_results", "Task steps that ran; 1 for a task without steps. The agent's own steps are in trajectory_steps"),
-    Column("path", TEXT, "folder", "The trial folder"),
-    Column("job_path", TEXT, "folder", "The job folder"),
-]  # fmt: skip
-"""What `trials` gives; after `passed` comes one float column `reward_<name>` for each named reward."""
-
-_KEYS = [column for column in TRIALS if column.name in {"job", "trial", "trial_id", "path"}]
-REWARDS = [
-    *_KEYS[:3],
-    Column("name", TEXT, _R + "verifier_result.rewards", "The reward's name"),
-    Column("value", FLOAT, _R + "verifier_result.rewards", "Its value", "as the verifier gives it"),
-    _KEYS[3],
-]
-PHASE_COLUMNS = [
-    *_KEYS[:3],
-    Column("phase", TEXT, "result.json", "environment_setup, agent_setup, agent, verifier or teardown"),
-    Column("started_at", TIME, _R + "<phase>.started_at", "Begin", "UTC"),
-    Column("finished_at", TIME, _R + "<phase>.finished_at", "End; missing while it runs", "UTC"),
-    Column("seconds", FLOAT, _R + "<phase>", "Time between the two", "s"),
-    _KEYS[3],
-]
-_S = _R + "step_results[]."
-TASK_STEPS = [
-    *_KEYS[:3],
-    Column("step", TEXT, _S + "step_name", "Name of the task's step"),
-    Column("step_index", INTEGER, "order", "1 for the first step"),
-    Column("reward", FLOAT, _S + "verifier_result.rewards", "The step's reward"),
-    Column("passed", BOOLEAN, "reward", "reward >= 1"),
-    Column("exception", TEXT, _S + "exception_info", "The exception's type"),
-    Column("failure", TEXT, "exception and message", "Name of the known failure"),
-    Column("fault", TEXT, "exception and message", "Whose doing"),
-    Column("message", TEXT, _S + "exception_info", "One line, normalised"),
-    Column("agent_sec", FLOAT, _S + "agent_execution", "Time in the agent", "s"),
-    Column("verifier_sec", FLOAT, _S + "verifier", "Time in the verifier", "s"),
-    Column("tokens_in", INTEGER, _S + "agent_result", "Input tokens, cached ones included", "tokens"),
-    Column("tokens_cached", INTEGER, _S + "agent_result", "Cached input tokens", "tokens"),
-    Column("tokens_out", INTEGER, _S + "agent_result", "Output tokens", "tokens"),
-    Column("cost_usd", FLOAT, _S + "agent_result", "Cost", "USD"),
-    _KEYS[3],
-]
-
 _NEEDS: dict[str, tuple[str, ...]] = {
-    **{name: () for name in ("job", "trial", "path", "job_path", "practice", "recorded", "fast_stop")},
+    **dict.fromkeys(("job", "trial", "path", "job_path", "practice", "recorded", "fast_stop"), ()),
     "status": ("reason", "finished", "reward_values", "exception"),
     "reward": ("reward_names", "reward_values"),
     "passed": ("reward_names", "reward_values"),
-    **{name: ("reason", "exception", "exception_message", "phase", "environment") for name in ("failure", "fault")},
+    **dict.fromkeys(("failure", "fault"), ("reason", "exception", "exception_message", "phase", "environment")),
     "message": ("reason", "finished", "exception", "exception_message", "phase", "environment"),
     **{f"{p}_sec": (f"{p}_started_at", f"{p}_finished_at") for p in PHASES[:4]},
     "teardown_sec": tuple(_rows.TIMES),
@@ -195,40 +120,36 @@ class Trials:
         ends = [self.table[f"{phase}_finished_at"] for phase in PHASES[:4]]
         return pc.max_element_wise(*(end.cast(pa.int64()) for end in ends)).cast(ends[0].type)
 
+    def _message(self) -> Any:
+        lost = pc.invert(pc.or_(pc.fill_null(self.table["finished"], False), pc.is_valid(self.table["reason"])))
+        lost = pc.and_(lost, pc.invert(self.of_job(lambda job: job.alive, pa.bool_())))
+        return pc.if_else(lost, "no result.json: the trial ended before it wrote one", self.failures["message"])
+
+    _COMPUTED: ClassVar[dict[str, Callable[["Trials"], Any]]] = {
+        "job": lambda self: self.of_job(lambda job: job.name, pa.large_string()),
+        "job_path": lambda self: self.of_job(lambda job: job.path, pa.large_string()),
+        "path": lambda self: self.path,
+        "status": lambda self: self.status,
+        "reward": lambda self: no_nan(self.reward),
+        "passed": lambda self: pa.array(self.reward >= 1, mask=np.isnan(self.reward)),
+        "failure": lambda self: self.failures["failure"],
+        "fault": lambda self: self.failures["fault"],
+        "message": _message,
+        "teardown_sec": lambda self: seconds(self.last_phase_end(), self.table["finished_at"]),
+        "total_sec": lambda self: seconds(self.table["started_at"], self.table["finished_at"]),
+    }
+
     def column(self, name: str) -> Any:
         """Return a column of `trials` as an Arrow array."""
-        table = self.table
+        if name in self._COMPUTED:
+            return self._COMPUTED[name](self)
         if name in {"practice", "recorded", "fast_stop"}:
             return self.of_job(lambda job: bool(job.owner and getattr(job.owner, name)), pa.bool_())
-        if name.endswith("_sec") and name[:-4] in PHASES[:4]:
-            return seconds(table[f"{name[:-4]}_started_at"], table[f"{name[:-4]}_finished_at"])
+        if name.endswith("_sec"):
+            return seconds(self.table[f"{name[:-4]}_started_at"], self.table[f"{name[:-4]}_finished_at"])
         if name.startswith("reward_"):
             return no_nan(self.named_reward(name.removeprefix("reward_")))
-        if name in {"failure", "fault"}:
-            return self.failures[name]
-        match name:
-            case "job":
-                return self.of_job(lambda job: job.name, pa.large_string())
-            case "job_path":
-                return self.of_job(lambda job: job.path, pa.large_string())
-            case "path":
-                return self.path
-            case "status":
-                return self.status
-            case "reward":
-                return no_nan(self.reward)
-            case "passed":
-                return pa.array(self.reward >= 1, mask=np.isnan(self.reward))
-            case "message":
-                lost = pc.invert(pc.or_(pc.fill_null(table["finished"], False), pc.is_valid(table["reason"])))
-                lost = pc.and_(lost, pc.invert(self.of_job(lambda job: job.alive, pa.bool_())))
-                return pc.if_else(lost, "no result.json: the trial ended before it wrote one", self.failures[name])
-            case "teardown_sec":
-                return seconds(self.last_phase_end(), table["finished_at"])
-            case "total_sec":
-                return seconds(table["started_at"], table["finished_at"])
-            case _:
-                return table[name]
+        return self.table[name]
 
 
 def needs(columns: Iterable[Column]) -> set[str]:
@@ -259,7 +180,7 @@ def trials(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> frame = harbor_nb.trials(harbor_nb.sample_jobs())  # doctest: +SKIP
         >>> frame.groupby("environment")["passed"].mean()  # doctest: +SKIP
     """
-    chosen = pick(TRIALS, columns, also="reward_")
+    chosen = pick("trials", columns)
     data = Trials(x, needs(chosen))
     if columns is None:
         named = [Column(f"reward_{name}", FLOAT, "", "") for name in data.reward_names()]
@@ -282,7 +203,7 @@ def rewards(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> import harbor_nb
         >>> harbor_nb.rewards(harbor_nb.sample_jobs(), columns=["trial", "name", "value"])  # doctest: +SKIP
     """
-    chosen = pick(REWARDS, columns)
+    chosen = pick("rewards", columns)
     data = Trials(x, {"trial_id", "reward_names", "reward_values"})
     rows, names, codes, values = data._reward_place
     here = {"name": pa.array(names, pa.large_string()).take(pa.array(codes)), "value": no_nan(values)}
@@ -304,7 +225,7 @@ def phases(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> frame = harbor_nb.phases(harbor_nb.sample_jobs())  # doctest: +SKIP
         >>> frame.groupby("phase")["seconds"].median()  # doctest: +SKIP
     """
-    chosen = pick(PHASE_COLUMNS, columns)
+    chosen = pick("phases", columns)
     data = Trials(x, {"trial_id", *_rows.TIMES})
     table = data.table
     last = data.last_phase_end()
@@ -342,7 +263,7 @@ def task_steps(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> import harbor_nb
         >>> harbor_nb.task_steps(harbor_nb.sample_jobs(), columns=["trial", "step", "reward"])  # doctest: +SKIP
     """
-    chosen = pick(TASK_STEPS, columns)
+    chosen = pick("task_steps", columns)
     data = Trials(x, {"trial_id", "environment", "steps"})
     lists = data.table["steps"].combine_chunks()
     rows = pc.list_parent_indices(lists)
@@ -356,7 +277,7 @@ def task_steps(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     here: dict[str, Any] = {
         "step_index": pa.array(np.arange(len(index)) - first + 1),
         "passed": pc.greater_equal(reward, 1.0),
-        **{name: steps[name] for name in steps.column_names if name not in {"agent_started_at"}},
+        **dict(zip(steps.column_names, steps.columns, strict=True)),
     }
     if {"failure", "fault", "message"} & {column.name for column in chosen}:
         here.update(_failures.columns(steps))
