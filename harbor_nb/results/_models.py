@@ -2,26 +2,34 @@
 
 import json
 from functools import cache
+from types import GenericAlias
 from typing import Any
 
 import msgspec
 
 
-def _record(name: str, /, **fields: Any) -> Any:
+def record(name: str, /, **fields: Any) -> Any:
     """Return a struct whose fields may all be missing; gc=False, for it holds no cycles that Python must look for."""
-    return msgspec.defstruct(name, [(field, kind | None, None) for field, kind in fields.items()], gc=False)
+    raw = msgspec.Raw
+    members = [(f, kind, raw(b"")) if kind is raw else (f, kind | None, None) for f, kind in fields.items()]
+    return msgspec.defstruct(name, members, gc=False)
 
 
-Span = _record("Span", started_at=str, finished_at=str)
-Usage = _record("Usage", n_input_tokens=int, n_cache_tokens=int, n_output_tokens=int, cost_usd=float)
-Verified = _record("Verified", rewards=dict[str, float | None])
-Raised = _record("Raised", exception_type=str, exception_message=str, occurred_at=str)
-Model = _record("Model", name=str, provider=str)
-AgentInfo = _record("AgentInfo", name=str, version=str, model_info=Model)
-TaskConfig = _record("TaskConfig", path=str, name=str, source=str)
-AgentConfig = _record("AgentConfig", name=str, import_path=str, model_name=str)
-EnvironmentConfig = _record("EnvironmentConfig", type=str, import_path=str)
-TrialConfig = _record(
+def many(kind: Any) -> Any:
+    """Return the type of a list of `kind`."""
+    return GenericAlias(list, (kind,))
+
+
+Span = record("Span", started_at=str, finished_at=str)
+Usage = record("Usage", n_input_tokens=int, n_cache_tokens=int, n_output_tokens=int, cost_usd=float)
+Verified = record("Verified", rewards=dict[str, float | None])
+Raised = record("Raised", exception_type=str, exception_message=str, occurred_at=str)
+Model = record("Model", name=str, provider=str)
+AgentInfo = record("AgentInfo", name=str, version=str, model_info=Model)
+TaskConfig = record("TaskConfig", path=str, name=str, source=str)
+AgentConfig = record("AgentConfig", name=str, import_path=str, model_name=str)
+EnvironmentConfig = record("EnvironmentConfig", type=str, import_path=str)
+TrialConfig = record(
     "TrialConfig", task=TaskConfig, trial_name=str, agent=AgentConfig, environment=EnvironmentConfig
 )  # an entry of lock.json has the same shape
 _OUTCOME: dict[str, Any] = {
@@ -31,39 +39,48 @@ _OUTCOME: dict[str, Any] = {
     "agent_execution": Span,
     "verifier": Span,
 }
-Step = _record("Step", step_name=str, **_OUTCOME)
+Step = record("Step", step_name=str, **_OUTCOME)
 TrialResult = msgspec.defstruct(
     "TrialResult",
     [("task_name", str), ("config", TrialConfig)]
     + [(name, str | None, None) for name in ("id", "source", "task_checksum", "started_at", "finished_at")]
     + [("agent_info", AgentInfo | None, None), ("environment_setup", Span | None, None)]
-    + [("agent_setup", Span | None, None), ("step_results", list[Step] | None, None)]
+    + [("agent_setup", Span | None, None), ("step_results", many(Step) | None, None)]
     + [(name, kind | None, None) for name, kind in _OUTCOME.items()],
     gc=False,
 )
 COUNTS = ("completed", "errored", "running", "pending", "cancelled")
-JobStats = _record(
+JobStats = record(
     "JobStats",
     **{f"n_{name}_trials": int for name in COUNTS},
     **dict.fromkeys(("n_retries", "n_trials", "n_errors", "n_input_tokens", "n_cache_tokens", "n_output_tokens"), int),
     cost_usd=float,
 )  # n_trials and n_errors are Harbor 0.1's names of the first two
-JobResult = _record(
+JobResult = record(
     "JobResult", id=str, started_at=str, updated_at=str, finished_at=str, n_total_trials=int, stats=JobStats
 )
-JobConfig = _record(
-    "JobConfig", trial_name=str, job_name=str, task=TaskConfig, agents=list[AgentConfig], environment=EnvironmentConfig
+JobConfig = record(
+    "JobConfig", trial_name=str, job_name=str, task=TaskConfig, agents=many(AgentConfig), environment=EnvironmentConfig
 )
-JobLock = _record("JobLock", harbor=_record("HarborLock", version=str), trials=list[TrialConfig])
-Owner = _record(
+JobLock = record("JobLock", harbor=record("HarborLock", version=str), trials=many(TrialConfig))
+Owner = record(
     "Owner",
     **dict.fromkeys(("state", "launched_at", "heartbeat_at", "harbor_version", "harbor_nb_version", "error"), str),
     **dict.fromkeys(("practice", "recorded", "fast_stop"), bool),
 )
-Event = _record("Event", t=str, event=str, trial=str, task=str, reward=float, exception=str, message=str)
-Collected = _record("Collected", source=str, destination=str, status=str, service=str)
-Metrics = _record("Metrics", prompt_tokens=int, cached_tokens=int, completion_tokens=int, cost_usd=float)
-Called = _record("Called", function_name=str)
+Event = record("Event", t=str, event=str, trial=str, task=str, reward=float, exception=str, message=str)
+Collected = record("Collected", source=str, destination=str, status=str, service=str)
+Metrics = record("Metrics", prompt_tokens=int, cached_tokens=int, completion_tokens=int, cost_usd=float)
+Called = record("Called", function_name=str)
+
+
+def speakable(value: Any) -> Any:
+    """Return a JSON value whose texts are all Unicode: half a surrogate pair is spelled out."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {speakable(key): speakable(item) for key, item in value.items()}
+    return [speakable(item) for item in value] if isinstance(value, list) else value
 
 
 @cache
@@ -81,7 +98,8 @@ def decode(data: bytes | msgspec.Raw, kind: Any) -> Any:
         return _decoder(kind).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as strict:
         try:
-            return msgspec.convert(json.loads(bytes(data)), kind, strict=False)
+            plain = speakable(json.loads(bytes(data), parse_constant=lambda _: None))
+            return msgspec.json.decode(msgspec.json.encode(plain), type=kind, strict=False)
         except RecursionError:
             raise ValueError("nested too deeply") from None
         except ValueError as error:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from harbor_nb._redaction import redact
 from harbor_nb.results import _cache
-from harbor_nb.results._models import TrialConfig, TrialResult
+from harbor_nb.results._models import TrialConfig, TrialResult, speakable
 from harbor_nb.results.reading import JobFolder, UnreadableError, read_or_none, read_struct
 
 PHASES = ("environment_setup", "agent_setup", "agent", "verifier")
@@ -70,11 +70,11 @@ def _version(text: str | None) -> str | None:
     return numbers[-1] if numbers else (last[:40] or None)
 
 
-def _integer(value: int | None) -> int | None:
+def integer(value: int | None) -> int | None:
     return value if value is not None and -_INT64 <= value < _INT64 else None
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
     return value if value is not None and value - value == 0 else None
 
 
@@ -83,19 +83,19 @@ def _usage(found: list[Any]) -> tuple[int | None, int | None, int | None, float 
     known = [usage for usage in found if usage is not None]
     if len(known) == 1:
         one = known[0]
-        return _integer(one.n_input_tokens), _integer(one.n_cache_tokens), _integer(one.n_output_tokens), one.cost_usd
+        return integer(one.n_input_tokens), integer(one.n_cache_tokens), integer(one.n_output_tokens), one.cost_usd
 
     def total(name: str) -> Any:
         values = [value for usage in known if (value := getattr(usage, name)) is not None]
         return sum(values) if values else None
 
-    tokens = (_integer(total(f"n_{kind}_tokens")) for kind in ("input", "cache", "output"))
+    tokens = (integer(total(f"n_{kind}_tokens")) for kind in ("input", "cache", "output"))
     return *tokens, total("cost_usd")
 
 
 def _rewards(verified: Any) -> dict[str, float]:
     rewards = verified.rewards if verified is not None else None
-    return {name: value for name, value in rewards.items() if _finite(value) is not None} if rewards else {}
+    return {name: value for name, value in rewards.items() if finite(value) is not None} if rewards else {}
 
 
 def main_reward(rewards: dict[str, float]) -> float | None:
@@ -157,7 +157,7 @@ def _row(name: str, size: int, mtime_ns: int, result: Any) -> tuple[Any, ...]:
     count = len(steps) if steps else 1
     earned = (list(rewards), list(rewards.values()), _steps(steps) if steps else None)
     head = (name, size, mtime_ns, None, True)
-    return (*head, *identity, *actor, *brain, *error, *when, *spent[:3], count, _finite(spent[3]), *earned, None)
+    return (*head, *identity, *actor, *brain, *error, *when, *spent[:3], count, finite(spent[3]), *earned, None)
 
 
 def config_row(name: str, config: Any, reason: str | None = None) -> tuple[Any, ...]:
@@ -195,20 +195,12 @@ def read_row(folder: str, name: str) -> tuple[Any, ...]:
     return _row(name, facts.st_size, -1 if fresh else facts.st_mtime_ns, result)
 
 
-def _speakable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {key: _speakable(item) for key, item in value.items()}
-    return [_speakable(item) for item in value] if isinstance(value, list) else value
-
-
 def arrow(values: Any, kind: pa.DataType) -> pa.Array:
     """Return values as an Arrow array; text that is no Unicode (a file name of another encoding) is spelled out."""
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:
-        return pa.array([_speakable(value) for value in values], kind)
+        return pa.array([speakable(value) for value in values], kind)
 
 
 def times(values: Any) -> Any:

@@ -13,6 +13,7 @@ from harbor_nb._display import clean
 from harbor_nb.results import _rows
 from harbor_nb.results._models import COUNTS, Collected, Event, JobConfig, JobLock, JobResult, Owner, decode
 from harbor_nb.results.frames._columns import build_rows, pick
+from harbor_nb.results.frames._trajectories import batches
 from harbor_nb.results.reading import JobFolder, UnreadableError, find_jobs, parse_time, read_bytes, read_struct
 
 if TYPE_CHECKING:
@@ -276,12 +277,13 @@ def _unreadable_rows(job: JobFolder) -> Iterator[dict[str, Any]]:
         yield {"job": job.name, "trial": trial, "file": file, "reason": why, "path": job.file(f"{trial}{os.sep}{file}")}
 
 
-def unreadable(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
+def unreadable(x: Any, columns: Iterable[str] | None = None, *, trajectories: bool = False) -> "pd.DataFrame":
     """Read one row a file that could not be used, with the reason; such trials have that status in `trials`.
 
     Args:
         x: A jobs folder, a job folder, a list of them, a glob, a `Job` or `Jobs`.
         columns: The columns wanted; None for all.
+        trajectories: Also open every trajectory.
 
     Returns:
         job, trial, file, reason, path. Empty is good.
@@ -292,4 +294,7 @@ def unreadable(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         True
     """
     rows = [row for job in find_jobs(x) for row in _unreadable_rows(job)]
+    if trajectories:
+        for _ in batches(x, pick("trajectory_steps", ["step_id"]), rows):
+            pass
     return build_rows(pick("unreadable", columns), [{**row, "reason": clean(row["reason"], 300)} for row in rows])

@@ -1,0 +1,267 @@
+"""The agents' own steps: ATIF trajectories of any version, in batches, so that memory stays flat."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+
+from harbor_nb.results import _rows
+from harbor_nb.results._models import Called, Metrics, decode, many, record
+from harbor_nb.results.frames._columns import TIME, Column, arrow_schema, build, pick
+from harbor_nb.results.reading import UnreadableError, find_jobs, open_safely, read_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_WHOLE = 64 * 2**20  # a file up to this size is decoded at once, a larger one step by step
+_CHUNK = 8 * 2**20
+_LARGEST_STEP = 512 * 2**20
+_BATCH_ROWS = 10_000
+_BATCH_BYTES = 32 * 2**20
+
+_Part = record("Part", type=str, text=str, source=record("PartSource", path=str, media_type=str))
+_Content: Any = str | many(_Part)
+_Observed = record("Observed", results=many(record("ObservedOne", content=_Content)))
+_FIELDS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "step_id": (("step_id", int),),
+    "time": (("timestamp", str),),
+    "source": (("source", str),),
+    "model": (("source", str), ("model_name", str)),
+    "text": (("message", _Content),),
+    "reasoning": (("reasoning_content", str),),
+    **dict.fromkeys(("tool_calls", "tools", "n_tool_calls"), (("tool_calls", msgspec.Raw),)),
+    "observation": (("observation", _Observed),),
+    **dict.fromkeys(("tokens_in", "tokens_cached", "tokens_out", "cost_usd"), (("metrics", Metrics),)),
+    "copied": (("is_copied_context", bool),),
+}
+_Agent = record("Agent", name=str, model_name=str)
+# A string with the colon that makes it a key, or a bracket; `cut` where the buffer ends before that is sure.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?P<end>"\s*+(?P<key>:)?)?(?P<cut>\\?\Z)?|[\[\]{}]', re.DOTALL)
+
+
+@cache
+def _kinds(columns: tuple[str, ...]) -> tuple[Any, Any]:
+    """Return the structs of a step and of a trajectory that hold just what these columns need."""
+    fields = {name: kind for column in columns for name, kind in _FIELDS.get(column, ())}
+    step = record("TrajectoryStep", **fields)
+    head = {"schema_version": str, "session_id": str, "trajectory_id": str, "agent": _Agent}
+    embedded = record("Embedded", **head, steps=many(step))
+    return step, record("Trajectory", **head, steps=many(step), subagent_trajectories=many(embedded))
+
+
+def _plain(content: Any) -> str | None:
+    """Return a message as text; of a picture or a sound its type and file."""
+    if content is None or isinstance(content, str):
+        return content
+    texts = (
+        part.text if part.text is not None else f"[{part.type}: {part.source.path if part.source else '?'}]"
+        for part in content
+    )
+    return "\n".join(texts)
+
+
+def _tools(raw: Any) -> list[Any]:
+    found: list[Any] = (decode(raw, many(Called) | None) if bytes(raw) else None) or []
+    return found
+
+
+def _json(raw: Any) -> str | None:
+    text = bytes(raw).decode("utf-8", "replace")
+    return None if text in {"", "null"} else text
+
+
+def _observed(step: Any, _: Any) -> str | None:
+    results = (step.observation.results or []) if step.observation is not None else []
+    return "\n".join(text for one in results if (text := _plain(one.content))) or None
+
+
+def _model(step: Any, head: Any) -> Any:
+    return step.model_name or (head.agent.model_name if step.source == "agent" and head.agent else None)
+
+
+def _tokens(field: str) -> Callable[[Any, Any], int | None]:
+    return lambda step, _: _rows.integer(getattr(step.metrics, field)) if step.metrics is not None else None
+
+
+_CELLS: dict[str, Callable[[Any, Any], Any]] = {
+    "step_id": lambda step, _: step.step_id,
+    "time": lambda step, _: step.timestamp,
+    "source": lambda step, _: step.source,
+    "model": _model,
+    "text": lambda step, _: _plain(step.message),
+    "reasoning": lambda step, _: step.reasoning_content,
+    "tool_calls": lambda step, _: _json(step.tool_calls),
+    "tools": lambda step, _: ", ".join(call.function_name or "?" for call in _tools(step.tool_calls)) or None,
+    "n_tool_calls": lambda step, _: len(_tools(step.tool_calls)),
+    "observation": _observed,
+    "tokens_in": _tokens("prompt_tokens"),
+    "tokens_cached": _tokens("cached_tokens"),
+    "tokens_out": _tokens("completion_tokens"),
+    "cost_usd": lambda step, _: _rows.finite(step.metrics.cost_usd) if step.metrics is not None else None,
+    "copied": lambda step, _: step.is_copied_context,
+}
+
+
+def _elements(descriptor: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and bytes of each object below the root's keys, and of each object in its arrays, never all at once."""
+    buffer, position, depth, key, start, start_depth = bytearray(), 0, 0, b"", -1, 0
+    while True:
+        cut = False
+        for token in _TOKEN.finditer(buffer, position):
+            if token["cut"] is not None:
+                cut = True
+                position = token.start()
+                break
+            position = token.end()
+            first = buffer[token.start()]
+            if first == 0x22:
+                if depth == 1 and token["key"]:
+                    key = bytes(token.group()).rpartition(b'"')[0][1:]
+                elif depth == 1:
+                    yield key, bytes(token.group()).strip()
+            elif first in b"{[":
+                depth += 1
+                if start < 0 and first == 0x7B and depth in (2, 3):
+                    start, start_depth = token.start(), depth
+            else:
+                depth -= 1
+                if start >= 0 and depth == start_depth - 1:
+                    yield key, bytes(buffer[start:position])
+                    start = -1
+        position = position if cut else len(buffer)
+        keep = start if start >= 0 else position
+        del buffer[:keep]
+        position, start = position - keep, min(start, 0)
+        if len(buffer) > _LARGEST_STEP:
+            raise UnreadableError(f"one step of more than {_LARGEST_STEP:,} bytes")
+        more = os.read(descriptor, _CHUNK)
+        if not more:
+            if depth:
+                raise UnreadableError("cut off in the middle")
+            return
+        buffer += more
+
+
+def _documents(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, Any, Iterable[Any]]]:
+    """Yield each trajectory in a file: its number, its head, its steps."""
+    step, whole = _kinds(columns)
+    descriptor, facts = open_safely(path)
+    try:
+        if facts.st_size <= _WHOLE:
+            data, _ = read_bytes(path)
+            document = decode(data, whole)
+            yield 0, document, document.steps or ()
+            for number, embedded in enumerate(document.subagent_trajectories or (), 1):
+                yield number, embedded, embedded.steps or ()
+            return
+        head, number = whole(), 0
+        for key, data in _elements(descriptor):
+            if key == b"steps":
+                yield 0, head, [decode(data, step)]
+            elif key == b"subagent_trajectories":
+                number += 1
+                embedded = decode(data, whole)
+                yield number, embedded, embedded.steps or ()
+            elif (name := key.decode("utf-8", "replace")) in {"schema_version", "session_id", "trajectory_id", "agent"}:
+                setattr(head, name, decode(data, _Agent if name == "agent" else str | None))
+    finally:
+        os.close(descriptor)
+
+
+def _folders(trial_folder: str) -> Iterator[tuple[str | None, str]]:
+    """Yield the folders in which a trial's trajectories can lie, with the task's step; no link is followed."""
+    steps = (entry for entry in _entries(f"{trial_folder}{os.sep}steps") if entry.is_dir(follow_symlinks=False))
+    for step, folder in [(None, trial_folder), *((entry.name, entry.path) for entry in steps)]:
+        for name in ("agent", "user-agent"):
+            if not os.path.islink(f"{folder}{os.sep}{name}"):  # noqa: PTH114 - a string, thousands of times
+                yield step, f"{folder}{os.sep}{name}"
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _files(x: Any) -> Iterator[dict[str, str | None]]:
+    """Yield where each trajectory file lies."""
+    for job in find_jobs(x):
+        for trial in job.trial_names:
+            place = {"job": job.name, "trial": trial, "path": job.file(trial)}
+            for task_step, folder in _folders(place["path"]):
+                for entry in _entries(folder):
+                    if entry.name.startswith("trajectory") and entry.name.endswith(".json"):
+                        yield {**place, "task_step": task_step, "file": os.path.relpath(entry.path, place["path"])}
+
+
+def _file_rows(place: dict[str, Any], columns: Sequence[Column]) -> Iterator[tuple[Any, ...]]:
+    own = tuple(column.name for column in columns if column.name in _FIELDS)
+    for number, head, steps in _documents(f"{place['path']}{os.sep}{place['file']}", own):
+        named = {
+            **place,
+            "trajectory": number,
+            "trajectory_id": head.trajectory_id or head.session_id,
+            "schema_version": head.schema_version,
+            "agent": head.agent.name if head.agent is not None else None,
+        }
+        cells = [(_CELLS.get(column.name), named.get(column.name)) for column in columns]
+        for step in steps:
+            yield tuple(known if get is None else get(step, head) for get, known in cells)
+
+
+def batches(x: Any, columns: Sequence[Column], unreadable: list[dict[str, Any]]) -> Iterator[pa.Table]:
+    """Yield the steps of all trajectories as tables of bounded size; what can't be read goes to `unreadable`."""
+    rows: list[tuple[Any, ...]] = []
+    weight = 0
+    for place in _files(x):
+        try:
+            for row in _file_rows(place, columns):
+                rows.append(row)
+                weight += sum(len(cell) for cell in row if isinstance(cell, str))
+                if len(rows) >= _BATCH_ROWS or weight >= _BATCH_BYTES:
+                    yield _batch(rows, columns)
+                    rows, weight = [], 0
+        except (UnreadableError, ValueError) as error:
+            unreadable.append({**place, "reason": str(error)})
+    if rows:
+        yield _batch(rows, columns)
+
+
+def _batch(rows: list[tuple[Any, ...]], columns: Sequence[Column]) -> pa.Table:
+    cells = zip(*rows, strict=True)
+    arrays = [
+        _rows.times(values) if column.dtype == TIME else _rows.arrow(values, kind.type)
+        for column, kind, values in zip(columns, arrow_schema(columns), cells, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
+
+
+def trajectory_steps(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
+    """Read one row a step of an agent's trajectory (ATIF of any version).
+
+    Args:
+        x: A jobs folder, a job folder, a list of them, a glob, a `Job` or `Jobs`.
+        columns: The columns wanted; only these are decoded. None for all.
+
+    Returns:
+        The steps in their order. Files that can't be read are named in `frame.attrs["unreadable"]` and in
+        `unreadable(x, trajectories=True)`. For more than fits in memory use `to_parquet`.
+
+    Example:
+        >>> import harbor_nb
+        >>> steps = harbor_nb.trajectory_steps(harbor_nb.sample_jobs(), columns=["trial", "tools"])  # doctest: +SKIP
+    """
+    chosen = pick("trajectory_steps", columns)
+    lost: list[dict[str, Any]] = []
+    tables = list(batches(x, chosen, lost))
+    table = pa.concat_tables([arrow_schema(chosen).empty_table(), *tables])
+    frame = build(chosen, lambda name: table[name])
+    if lost:
+        frame.attrs["unreadable"] = [f"{row['path']}{os.sep}{row['file']}: {row['reason']}" for row in lost]
+    return frame
