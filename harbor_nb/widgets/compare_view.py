@@ -32,7 +32,7 @@ class CompareView(Panel):
         self._source, self._frame = trials, None
         self._by = ipw.Dropdown(options=FACTORS, value=by, description="Compare by")
         self._baseline = ipw.Dropdown(options=[("automatic", None)], description="Baseline")
-        self._margin = ipw.BoundedFloatText(margin, 0.001, 1, step=0.01, description="Margin")
+        self._margin = ipw.BoundedFloatText(margin, min=0.001, max=1, step=0.01, description="Margin")
         self._again = ipw.Button(description="Refresh", tooltip="Read the jobs again")
         self._shown, self._plot = ipw.HTML(), ipw.HTML()
         controls = ipw.HBox([self._by, self._baseline, self._margin, self._again]).add_class("hnb-wrap")

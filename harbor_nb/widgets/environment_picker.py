@@ -52,7 +52,7 @@ class EnvironmentPicker(Panel):
 
         frame = environments()
         frame = frame.astype(object).where(frame.notna(), None)
-        self._records = {record["name"]: record for record in frame.to_dict("records")}
+        self._records = {record["name"]: {**record, "live": False} for record in frame.to_dict("records")}
         order = [name for name in FIRST if name in self._records]
         order += [name for name in self._records if name not in FIRST]
         rows = {name: self._row(name) for name in order}
@@ -73,7 +73,7 @@ class EnvironmentPicker(Panel):
             self._draw(name, state="checking")
 
             def done(readiness: Any, name: str = name) -> None:
-                record = self._records.setdefault(name, {"name": name})
+                record = self._records[name]
                 record.update(ready=readiness.ready, reason=readiness.reason, fix=readiness.fix, live=True)
                 self._draw(name)
                 self._update_snapshot()

@@ -65,10 +65,14 @@ class JobLauncher(Panel):
         )  # fmt: skip
         self._add = ipw.Dropdown(options=["", *_AGENTS], description="Add agent", style=label)
         self.picker = EnvironmentPicker(environments)
+        self.picker.layout.margin = "0"
+        self.picker._code.layout.display = "none"  # the form's own line says it
         number = ipw.Layout(width="13em")
-        self._attempts = ipw.BoundedIntText(1, 1, 1000, description="Attempts", layout=number, style=label)
-        self._concurrent = ipw.BoundedIntText(4, 1, 500, description="Concurrency", layout=number, style=label)
-        self._timeouts = ipw.BoundedFloatText(1.0, 0.01, 100, description="Timeouts ×", layout=number, style=label)
+        self._attempts = ipw.BoundedIntText(1, min=1, max=1000, description="Attempts", layout=number, style=label)
+        self._concurrent = ipw.BoundedIntText(4, min=1, max=500, description="Concurrency", layout=number, style=label)
+        self._timeouts = ipw.BoundedFloatText(
+            1.0, min=0.01, max=100, description="Timeouts ×", layout=number, style=label
+        )
         self._name = ipw.Text(description="Job name", placeholder="made for you", layout=wide, style=label)
         self._practice = ipw.Checkbox(description="Practice clouds on this machine, no account", indent=False)
         self._preview = ipw.HTML()

@@ -20,8 +20,8 @@ COLUMNS = [
     {"label": "task", "width": "minmax(9em, 1.5fr)"},
     {"label": "agent", "width": "minmax(6em, 1fr)"},
     {"label": "state", "kind": "state", "width": "11em"},
-    {"label": "reward", "kind": "num", "width": "5em"},
-    {"label": "time", "kind": "since", "width": "6em"},
+    {"label": "reward", "kind": "num", "width": "6em"},
+    {"label": "time", "kind": "since", "width": "8em"},
     {"label": "message", "width": "minmax(14em, 3fr)"},
 ]
 
@@ -122,7 +122,7 @@ class JobMonitor(Panel):
     def _draw(self) -> None:
         faults = Counter[Any]()
         for watch in self._watches:
-            touched, watch.touched = watch.touched, set()
+            touched, watch.touched = watch.touched, {}
             for trial in touched:
                 self._cells[watch.name, trial] = self._row(watch, trial)
             for row in watch.rows.values():
@@ -199,15 +199,13 @@ class JobMonitor(Panel):
 
 
 def _jobs(jobs: Any) -> list[Any]:
-    from harbor_nb.running.handles import Job, attach
+    from harbor_nb.running.handles import attach
 
     if jobs is None:
         return list(attach())
-    if isinstance(jobs, Job):
-        return [jobs]
-    if isinstance(jobs, str) or hasattr(jobs, "__fspath__"):
-        return [attach(jobs)] if not hasattr(jobs, "__iter__") or isinstance(jobs, str) else list(jobs)
-    return [job if isinstance(job, Job) else attach(job) for job in jobs]
+    if isinstance(jobs, str) or not hasattr(jobs, "__iter__"):
+        jobs = [jobs]
+    return [job if hasattr(job, "counts") else attach(job) for job in jobs]
 
 
 def _seconds(value: float) -> str:

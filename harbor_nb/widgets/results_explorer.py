@@ -19,8 +19,8 @@ COLUMNS = {
     "agent": {"width": "8em"},
     "model": {"width": "minmax(6em, 1fr)"},
     "status": {"kind": "state", "width": "8em"},
-    "reward": {"kind": "num", "width": "5em"},
-    "total_sec": {"kind": "sec", "width": "6em"},
+    "reward": {"kind": "num", "width": "6em"},
+    "total_sec": {"kind": "sec", "width": "7em"},
     "failure": {"width": "minmax(8em, 1fr)"},
 }
 _GROUPS = ("environment", "agent", "model", "task", "job", "status", "failure", "fault")

@@ -77,11 +77,13 @@ export default () => {
       function layout() {
         columns = model.get("columns");
         el.style.setProperty("--hnb-columns", columns.map((c) => c.width || "minmax(6em, 1fr)").join(" "));
+        const least = columns.reduce((sum, c) => sum + parseFloat(/[\d.]+/.exec(c.width || "6")[0]), 0);
+        el.style.setProperty("--hnb-least", `${least}em`);
         scroller.setAttribute("aria-colcount", columns.length);
         scroller.style.maxHeight = `${ROW * (model.get("visible_rows") + 1) + 4}px`;
         head.replaceChildren(
           ...columns.map((column, index) => {
-            const cell = make("div", "hnb-cell");
+            const cell = make("div", `hnb-cell hnb-${column.kind || "text"}`);
             cell.setAttribute("role", "columnheader");
             const button = make("button", "hnb-sort", column.label);
             button.type = "button";

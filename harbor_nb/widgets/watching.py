@@ -34,7 +34,7 @@ class Watch:
         self.job = job
         self.name = str(job.name)
         self.rows: dict[str, dict[str, Any]] = {}
-        self.touched: set[str] = set()  # trials that changed since the last drawing
+        self.touched: dict[str, None] = {}  # trials that changed since the last drawing
         self.state = "unknown"
         self.total = 0
         self.environment: str | None = None
@@ -74,7 +74,7 @@ class Watch:
         return result | {"pending": max(0, self.total - len(self.rows)), "total": self.total}
 
     def _row(self, trial: str) -> dict[str, Any]:
-        self.touched.add(trial)
+        self.touched[trial] = None
         return self.rows.setdefault(trial, _blank())
 
     def _read_events(self) -> bool:
