@@ -27,8 +27,8 @@ class App(Panel):
         self.launcher = JobLauncher(tasks, jobs, on_launch=self._launched)
         self.credentials = CredentialsPanel()
         self.monitor = JobMonitor()
-        self.results = ResultsExplorer(self._folder)
-        self.comparison = CompareView(self._folder)
+        self.results = ResultsExplorer(None)
+        self.comparison = CompareView(None)
         parts = [self.launcher, self.credentials, self.monitor, self.results, self.comparison]
         self._tabs = ipw.Tab(children=parts, titles=_TABS, selected_index=0)
         super().__init__(self._tabs)

@@ -16,7 +16,7 @@ class CompareView(Panel):
     """The comparison with its verdict, exclusions, flips and plots; pick factor, baseline and margin.
 
     Args:
-        trials: a jobs folder, a job, several, or a trials frame.
+        trials: a jobs folder, a job, several, or a trials frame; None to begin empty.
         by: the factor at first.
         margin: the largest difference in reward that counts as none.
 
@@ -29,7 +29,8 @@ class CompareView(Panel):
     comparison = t.Any(None, allow_none=True, help="The Comparison that is shown.")
 
     def __init__(self, trials: Any = "jobs", by: str = "environment", margin: float = 0.05) -> None:
-        self._source, self._frame = trials, None
+        self._source = trials
+        self._frame: Any = None
         self._by = ipw.Dropdown(options=FACTORS, value=by, description="Compare by")
         self._baseline = ipw.Dropdown(options=[("automatic", None)], description="Baseline")
         self._margin = ipw.BoundedFloatText(margin, min=0.001, max=1, step=0.01, description="Margin")
@@ -41,7 +42,8 @@ class CompareView(Panel):
         for field in (self._by, self._baseline, self._margin):
             field.observe(lambda _: self._behind(self.refresh), "value")
         self._again.on_click(lambda _: self._behind(lambda: self.show(self._source)))
-        self.show(trials)
+        if trials is not None:
+            self.show(trials)
 
     def show(self, trials: Any) -> None:
         """Compare other trials from now on."""

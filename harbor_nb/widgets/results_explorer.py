@@ -9,13 +9,13 @@ import traitlets as t
 
 from harbor_nb._display import render
 from harbor_nb.errors import HarborNbError
-from harbor_nb.widgets.parts import Panel, Table, call, literal
+from harbor_nb.widgets.parts import Panel, Table, call, clean_cells, literal
 
 COLUMNS = {
     "trial": {"width": "minmax(13em, 2fr)"},
     "job": {"width": "minmax(9em, 1fr)"},
     "task": {"width": "minmax(9em, 1fr)"},
-    "environment": {"width": "8em"},
+    "environment": {"width": "9em"},
     "agent": {"width": "8em"},
     "model": {"width": "minmax(6em, 1fr)"},
     "status": {"kind": "state", "width": "8em"},
@@ -25,6 +25,7 @@ COLUMNS = {
 }
 _GROUPS = ("environment", "agent", "model", "task", "job", "status", "failure", "fault")
 _VALUES = ("reward", "total_sec", "agent_sec", "environment_setup_sec", "verifier_sec", "cost_usd", "tokens_out")
+_FACTS = ("task", "environment", "agent", "model", "status", "reward", "exception", "message")
 _IMAGES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif", ".webp": "webp", ".svg": "svg+xml"}
 _SHOWN_BYTES = 200_000
 _IMAGE_BYTES = 4_000_000
@@ -34,7 +35,7 @@ class ResultsExplorer(Panel):
     """Trials to filter, group, pivot and plot; a chosen row opens its phases, steps, files and pictures.
 
     Args:
-        trials: a jobs folder, a job, several, or a trials frame.
+        trials: a jobs folder, a job, several, or a trials frame; None to begin empty.
 
     Example:
         >>> ResultsExplorer("jobs")  # doctest: +SKIP
@@ -42,11 +43,13 @@ class ResultsExplorer(Panel):
 
     title = "Results"
     about = ""
-    selected = t.Unicode("", help="The chosen row: job/trial.")
+    selected = t.Unicode("", help="The chosen row.")
     frame = t.Any(None, allow_none=True, help="The trials that are shown, as a DataFrame.")
 
     def __init__(self, trials: Any = "jobs") -> None:
         self._source = trials
+        self._all: Any = None
+        self._at: dict[str, Any] = {}
         self._query = ipw.Text(
             description="Where", placeholder='reward < 1 and agent == "oracle"', continuous_update=False
         )
@@ -72,7 +75,8 @@ class ResultsExplorer(Panel):
         self._again.on_click(lambda _: self._behind(lambda: self.show(self._source)))
         self._file.observe(lambda _: self._show_file(), "value")
         self._view.on_click(lambda _: self._behind(self._open_viewer, lambda where: self._say(str(where))))
-        self.show(trials)
+        if trials is not None:
+            self.show(trials)
 
     def show(self, trials: Any) -> None:
         """Explore other trials from now on."""
@@ -95,6 +99,8 @@ class ResultsExplorer(Panel):
             self._value.value,
         )
         frame = self._all
+        if frame is None:
+            return
         source = "trials" if hasattr(self._source, "columns") else call("trials", str(self._source))
         try:
             self.frame = frame = frame.query(query, engine="python") if query else frame
@@ -103,7 +109,9 @@ class ResultsExplorer(Panel):
             return
         self._say("")
         cells = frame.reindex(columns=list(COLUMNS)).astype(object)
-        cells["trial"] = cells["job"].astype(str) + "/" + cells["trial"].astype(str)
+        # the first cell is the row's key, so it names the job too; the folder of each key is kept beside
+        cells["trial"] = cells["trial"].astype(str) + " · " + cells["job"].astype(str)
+        self._at = dict(zip(clean_cells(list(cells["trial"])), frame.index, strict=True))
         self._table.show(cells.where(cells.notna(), None).to_numpy().tolist())
         where = f".query({literal(query)})" if query else ""
         if across and by and across not in by:
@@ -114,22 +122,21 @@ class ResultsExplorer(Panel):
             table = _summary(frame, by or ["job"])
         self._grouped = table
         self._summary.value = render("widgets_grid", columns=list(table.columns), rows=_rows(table))
-        self._plot.value = _plot(frame, (by or ["job"])[0], value)
         self._update_snapshot()
+        self._behind(lambda: _plot(frame, (by or ["job"])[0], value), lambda svg: setattr(self._plot, "value", svg))
 
     def _open(self) -> None:
-        job, _, trial = self.selected.partition("/")
-        rows = self._all[(self._all["job"].astype(str) == job) & (self._all["trial"].astype(str) == trial)]
-        self._detail.layout.display = "" if len(rows) else "none"
-        if not len(rows):
+        at = self._at.get(self.selected)
+        self._detail.layout.display = "none" if at is None else ""
+        if at is None:
             return
-        row = rows.iloc[0]
+        row = self._all.loc[at]
         self._folder = Path(row["path"])
-        phases = [(name[:-4], row[name]) for name in self._all if name.endswith("_sec") and row.notna()[name]]
+        there = row.notna()
+        phases = [(name[:-4], row[name]) for name in map(str, row.index) if name.endswith("_sec") and there[name]]
         steps = _steps(self._folder)
-        facts = {name: row[name] for name in ("task", "agent", "model", "status", "reward", "exception", "message")}
-        facts = {name: value for name, value in facts.items() if rows[name].notna().all()}
-        self._trial.value = render("widgets_trial", trial=trial, facts=facts, phases=phases, steps=steps)
+        facts = {name: row[name] for name in _FACTS if there[name]}
+        self._trial.value = render("widgets_trial", trial=row["trial"], facts=facts, phases=phases, steps=steps)
         files = sorted(path for path in self._folder.rglob("*") if path.is_file() and not path.is_symlink())
         named = [(f"{path.relative_to(self._folder)}", str(path)) for path in files[:2000]]
         self._file.options = named
@@ -183,7 +190,7 @@ def _steps(folder: Path) -> list[dict[str, Any]]:
 
     frame = trajectory_steps(folder.parent)
     frame = frame[frame["trial"].astype(str) == folder.name].head(200).astype(object)
-    return [dict(record) for record in frame.where(frame.notna(), "").to_dict("records")]
+    return [{str(k): v for k, v in record.items()} for record in frame.where(frame.notna(), "").to_dict("records")]
 
 
 def _summary(frame: Any, by: list[str]) -> Any:
@@ -205,7 +212,11 @@ def _plot(frame: Any, by: str, value: str) -> str:
     data = frame[[by, value]].dropna().astype({by: str, value: float})
     if data.empty:
         return ""
-    dots = alt.Chart(data).mark_circle(opacity=0.5).encode(x=alt.X(f"{value}:Q"), y=alt.Y(f"{by}:N", title=None))
-    mean = alt.Chart(data).mark_tick(thickness=3, size=18).encode(x=f"mean({value}):Q", y=f"{by}:N")
+    dots = (
+        alt.Chart(data)
+        .mark_circle(opacity=0.5)
+        .encode(x=alt.X(f"{value}:Q", title=value), y=alt.Y(f"{by}:N", title=None))
+    )
+    mean = alt.Chart(data).mark_tick(thickness=3, size=18).encode(x=alt.X(f"mean({value}):Q", title=value), y=f"{by}:N")
     bundle = Picture((dots + mean).properties(width=420))._repr_mimebundle_()
     return str((bundle[0] if isinstance(bundle, tuple) else bundle).get("image/svg+xml", ""))

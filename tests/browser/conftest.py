@@ -209,9 +209,12 @@ def _here(url: str) -> bool:
     return url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "about:"))
 
 
-def picture(page, selector: str, name: str) -> Path:
+@pytest.fixture
+def picture():
     """Keep a picture of the first element that matches, for the docs."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    path = PICTURES / f"{name}.png"
-    page.locator(selector).first.screenshot(path=path)
-    return path
+
+    def take(page, selector: str, name: str) -> None:
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        page.locator(selector).first.screenshot(path=PICTURES / f"{name}.png")
+
+    return take
