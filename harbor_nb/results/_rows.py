@@ -4,8 +4,10 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +15,7 @@ import pyarrow.compute as pc
 from harbor_nb._redaction import redact
 from harbor_nb.results import _cache
 from harbor_nb.results._models import TrialConfig, TrialResult, speakable
-from harbor_nb.results.reading import JobFolder, UnreadableError, read_or_none, read_struct
+from harbor_nb.results.reading import FLAGS, LARGEST, JobFolder, UnreadableError, read_or_none, read_struct
 
 PHASES = ("environment_setup", "agent_setup", "agent", "verifier")
 TIMES = ["started_at", "finished_at", *(f"{phase}_{end}" for phase in PHASES for end in ("started_at", "finished_at"))]
@@ -37,8 +39,11 @@ SCHEMA = pa.schema(
 _INT64 = 2**63
 _MESSAGE = 4000  # characters of an exception's message that are kept: its head and its tail
 _RACY_NS = 2_000_000_000  # a file younger than this may change again within one tick of the clock
+_THREADS = 2
+_PART = 500  # names a thread takes at a time
 _CHUNK = 20_000  # trials a table; keeps Python's objects few
 _VERSION_NUMBER = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+[\w.+-]*")
+_decode = msgspec.json.Decoder(TrialResult).decode
 _LOCAL = "harbor_nb.local:LocalEnvironment"
 
 
@@ -81,16 +86,13 @@ def finite(value: float | None) -> float | None:
 def _usage(found: list[Any]) -> tuple[int | None, int | None, int | None, float | None]:
     """Sum what each step's agent spent; a figure that none gives stays missing, as in Harbor's own totals."""
     known = [usage for usage in found if usage is not None]
-    if len(known) == 1:
-        one = known[0]
-        return integer(one.n_input_tokens), integer(one.n_cache_tokens), integer(one.n_output_tokens), one.cost_usd
 
     def total(name: str) -> Any:
         values = [value for usage in known if (value := getattr(usage, name)) is not None]
         return sum(values) if values else None
 
-    tokens = (integer(total(f"n_{kind}_tokens")) for kind in ("input", "cache", "output"))
-    return *tokens, total("cost_usd")
+    tokens_in, cached, tokens_out = (integer(total(f"n_{kind}_tokens")) for kind in ("input", "cache", "output"))
+    return tokens_in, cached, tokens_out, finite(total("cost_usd"))
 
 
 def _rewards(verified: Any) -> dict[str, float]:
@@ -144,7 +146,11 @@ def _row(name: str, size: int, mtime_ns: int, result: Any) -> tuple[Any, ...]:
     setup, ready = _span(result.environment_setup), _span(result.agent_setup)
     agent, verifier = _span(result.agent_execution), _span(result.verifier)
     usage = result.agent_result
-    spent = _usage([usage] if usage is not None or not steps else [step.agent_result for step in steps])
+    if usage is not None:
+        tokens = (integer(usage.n_input_tokens), integer(usage.n_cache_tokens), integer(usage.n_output_tokens))
+        spent = (*tokens, finite(usage.cost_usd))
+    else:
+        spent = _usage([step.agent_result for step in steps or ()])
     rewards = _rewards(result.verifier_result)
     config = result.config
     identity = (result.id, result.task_name, result.source, result.task_checksum, environment_name(config.environment))
@@ -157,7 +163,7 @@ def _row(name: str, size: int, mtime_ns: int, result: Any) -> tuple[Any, ...]:
     count = len(steps) if steps else 1
     earned = (list(rewards), list(rewards.values()), _steps(steps) if steps else None)
     head = (name, size, mtime_ns, None, True)
-    return (*head, *identity, *actor, *brain, *error, *when, *spent[:3], count, finite(spent[3]), *earned, None)
+    return (*head, *identity, *actor, *brain, *error, *when, *spent[:3], count, spent[3], *earned, None)
 
 
 def config_row(name: str, config: Any, reason: str | None = None) -> tuple[Any, ...]:
@@ -185,14 +191,26 @@ def read_row(folder: str, name: str) -> tuple[Any, ...]:
     """Return one trial folder's row, whatever is in it."""
     path = f"{folder}{os.sep}{name}{os.sep}"
     try:
-        result, facts = read_struct(path + "result.json", TrialResult)
-    except UnreadableError as error:
-        reason = str(error)
-        missing = reason == "no such file or directory" and not os.path.lexists(path + "result.json")
-        config = read_or_none(path + "config.json", TrialConfig)
-        return config_row(name, config, None if missing else f"result.json: {reason}")
+        facts, result = _quickly(path + "result.json")
+    except (OSError, ValueError, RecursionError):  # the rare rest: find out why, and whether another try helps
+        try:
+            result, facts = read_struct(path + "result.json", TrialResult)
+        except UnreadableError as error:
+            missing = not os.path.lexists(path + "result.json")
+            config = read_or_none(path + "config.json", TrialConfig)
+            return config_row(name, config, None if missing else f"result.json: {error}")
     fresh = time.time_ns() - facts.st_mtime_ns < _RACY_NS
     return _row(name, facts.st_size, -1 if fresh else facts.st_mtime_ns, result)
+
+
+def _quickly(path: str) -> tuple[os.stat_result, Any]:
+    """Read and decode one result with as few calls as can be; anything odd raises."""
+    descriptor = os.open(path, FLAGS)
+    try:
+        facts = os.fstat(descriptor)
+        return facts, _decode(os.read(descriptor, min(facts.st_size, LARGEST) + 1))
+    finally:
+        os.close(descriptor)
 
 
 def arrow(values: Any, kind: pa.DataType) -> pa.Array:
@@ -255,23 +273,28 @@ def _with_attempts(table: pa.Table) -> pa.Table:
 
 
 def _read(folder: str, names: list[str]) -> pa.Table:
-    tables = []
-    for start in range(0, len(names), _CHUNK):
-        rows = [read_row(folder, name) for name in names[start : start + _CHUNK]]
-        tables.append(table(rows))
-    return pa.concat_tables(tables) if tables else table([])
+    chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)] or [[]]
+    return pa.concat_tables([table([read_row(folder, name) for name in chunk]) for chunk in chunks])
 
 
 def _facts(folder: str, names: list[str]) -> tuple[Any, Any]:
-    """Return size and modification time of each result, -1 where there is none."""
-    found = np.full((2, len(names)), -1, np.int64)
-    for index, name in enumerate(names):
-        try:
-            facts = os.stat(f"{folder}{os.sep}{name}{os.sep}result.json", follow_symlinks=False)  # noqa: PTH116 - fast
-        except OSError:
-            continue
-        found[0, index], found[1, index] = facts.st_size, facts.st_mtime_ns
-    return found[0], found[1]
+    """Return size and modification time of each result, -1 where there is none; asked by two threads, for the wait."""
+
+    def part_facts(start: int) -> list[tuple[int, int]]:
+        found = []
+        for name in names[start : start + _PART]:
+            try:
+                facts = os.lstat(f"{folder}{os.sep}{name}{os.sep}result.json")
+            except OSError:
+                found.append((-1, -1))
+            else:
+                found.append((facts.st_size, facts.st_mtime_ns))
+        return found
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = [facts for part in threads.map(part_facts, range(0, len(names), _PART)) for facts in part]
+    sizes, mtimes = np.array(found, np.int64).reshape(-1, 2).T.copy()
+    return sizes, mtimes
 
 
 def load(job: JobFolder, columns: Iterable[str] | None = None) -> pa.Table:

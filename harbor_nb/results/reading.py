@@ -17,7 +17,7 @@ from harbor_nb.results._models import JobConfig, JobLock, JobResult, Owner, Tria
 LARGEST = 512 * 2**20
 """A result or configuration of more bytes than this is not read; trajectories have no such limit."""
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _OWN_FILES = {"harbor_nb.json", "job.log", "harbor_nb.events.jsonl", "harbor_nb.log"}
 _TRIAL_SIGNS = {"trial.log", "agent", "verifier", "artifacts", "steps", "exception.txt"}
 _DEPTH = 3
@@ -39,7 +39,7 @@ def _reason(error: OSError) -> str:
 def open_safely(path: str) -> tuple[int, os.stat_result]:
     """Open a plain file and return its descriptor and facts; links, folders and pipes are refused with a reason."""
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, FLAGS)
     except OSError as error:
         if Path(path).is_symlink():
             raise UnreadableError("a symbolic link, not followed") from None
@@ -123,8 +123,7 @@ class JobFolder:
                         self.links.append(entry.name)
         except OSError as error:
             self.broken = _reason(error)
-        names.sort()
-        return [name for name in names if not name.startswith(".")]
+        return sorted(name for name in names if name[0] != ".")
 
     def file(self, name: str) -> str:
         """The path of a file of the job."""

@@ -106,20 +106,13 @@ def summary(x: Any, by: str | Sequence[str] = ("environment", "agent")) -> Summa
     keys = [by] if isinstance(by, str) else list(by)
     frame = x if isinstance(x, pd.DataFrame) else trials(x, list(dict.fromkeys([*keys, *_NEEDED])))
     if absent := [name for name in [*keys, *_NEEDED] if name not in frame.columns]:
-        raise BadInputError(
-            f"The frame has no column {absent[0]!r}. Give what trials(...) gave, or other columns in by=."
-        )
-    if not keys:
-        return Summary([_line(frame)])
-    groups = frame.groupby(keys, dropna=False, observed=True)
+        raise BadInputError(f"The frame has no column {absent[0]!r}. Give a whole trials(...) frame, or other columns.")
+    groups: Any = frame.groupby(keys, dropna=False, observed=True) if keys else [((), frame)]
     lines = [dict(zip(keys, names, strict=True)) | _line(group) for names, group in groups]
-    result = Summary(lines, columns=[*keys, *_line(frame.iloc[:0])])
-    text = {
-        name: pd.StringDtype("pyarrow")
-        for name in (*keys, "faults")
-        if name == "faults" or frame[name].dtype == "string"
-    }
-    return Summary(result.astype({**text, "tokens_in": "Int64", "tokens_cached": "Int64", "tokens_out": "Int64"}))
+    result = pd.DataFrame(lines, columns=[*keys, *_line(frame.iloc[:0])])
+    text = [name for name in keys if frame[name].dtype == "string"]
+    kinds = dict.fromkeys([*text, "faults"], pd.StringDtype("pyarrow")) | dict.fromkeys(_SUMS[:3], "Int64")
+    return Summary(result.astype(kinds))
 
 
 def styled(frame: pd.DataFrame) -> Any:
@@ -136,7 +129,7 @@ def styled(frame: pd.DataFrame) -> Any:
         >>> styled(frame)  # doctest: +SKIP
     """
     fraction = bool(frame["score"].dropna().between(0, 1).all())
-    scores = [name for name in frame.columns if name.startswith("score") and name != "scored"]
+    scores: list[Any] = [name for name in frame.columns if name.startswith("score") and name != "scored"]
     style = pd.DataFrame(frame).style.hide(axis="index")
     style = style.format("{:.0%}" if fraction else "{:.3g}", subset=scores, na_rep="–")
     style = style.format("{:.1f} s", subset=[name for name in _SECONDS if name in frame], na_rep="–")
@@ -147,5 +140,5 @@ def styled(frame: pd.DataFrame) -> Any:
         style = style.bar(subset=["score"], vmin=0, vmax=1, color="var(--jp-brand-color3, #90caf9)", width=90)
     warn = "color: var(--jp-warn-color0, currentColor); font-weight: bold"
     style = style.map(lambda value: "" if pd.isna(value) else warn, subset=["faults"])
-    others = [name for name in frame.columns if frame[name].dtype == "string" and name != "faults"]
+    others: list[Any] = [name for name in frame.columns if frame[name].dtype == "string" and name != "faults"]
     return style.format(subset=others, na_rep="–", escape="html") if others else style

@@ -1,0 +1,270 @@
+"""How fast job folders become DataFrames: `python benchmarks/frames_bench.py [trials] [--large 100000]`.
+
+Every number comes from one run on warm disk; each alternative reads the same files. Exits 1 where a bound of issue 5
+is missed.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+os.environ["HARBOR_TELEMETRY"] = "off"
+START = "2026-03-27T06:43:"
+
+
+def result(index: int, random_: random.Random) -> dict:
+    """A trial result of the size and shape that Harbor writes (3.7 KB, like the mean of 4,284 real ones)."""
+    task, job = f"task-{index % 500:03d}-with-a-usual-name", str(uuid.UUID(int=7))
+    name = f"{task[:32]}__{index:07d}"
+    failed = random_.random() < 0.05
+    config = {
+        "task": {"path": f"tasks/{task}", "git_url": None, "git_commit_id": None, "overwrite": False, "source": "set"},
+        "trial_name": name,
+        "trials_dir": "jobs/2026-03-26__23-35-42",
+        **{f"{kind}timeout_multiplier": None for kind in ("agent_", "verifier_", "agent_setup_", "environment_build_")},
+        "timeout_multiplier": 1.0,
+        "agent": {
+            "name": "claude-code",
+            "import_path": None,
+            "model_name": "anthropic/claude-sonnet-4-5",
+            "kwargs": {},
+            "env": {},
+        },
+        "environment": {"type": "docker", "import_path": None, "force_build": False, "delete": True, "kwargs": {}},
+        "verifier": {"override_timeout_sec": None, "max_timeout_sec": None, "disable": False},
+        "artifacts": [],
+        "job_id": job,
+    }
+    span = lambda a, b: {"started_at": f"{START}{a:02d}.511734Z", "finished_at": f"{START}{b:02d}.407824Z"}  # noqa: E731
+    message = f"Agent {name} left with code 1 in /tmp/{uuid.UUID(int=index)}: connection reset by peer"
+    trace = "Traceback (most recent call last):\n" + '  File "harbor/trial/trial.py", line 512, in run\n' * 20
+    return {
+        "id": str(uuid.UUID(int=index)),
+        "task_name": task,
+        "trial_name": name,
+        "trial_uri": f"file:///home/user/project/jobs/2026-03-26__23-35-42/{name}",
+        "task_id": {"path": f"tasks/{task}"},
+        "source": "set",
+        "task_checksum": f"{index % 500:064x}",
+        "config": config,
+        "agent_info": {"name": "claude-code", "version": "2.0.46", "model_info": {"name": "claude-sonnet-4-5", "provider": "anthropic"}},
+        "agent_result": {
+            "n_input_tokens": random_.randrange(10**6),
+            "n_cache_tokens": random_.randrange(10**5),
+            "n_output_tokens": random_.randrange(10**5),
+            "cost_usd": random_.random(),
+            "rollout_details": None,
+            "metadata": None,
+        },
+        "verifier_result": None if failed else {"rewards": {"reward": float(random_.random() < 0.6)}},
+        "exception_info": {
+            "exception_type": "RuntimeError",
+            "exception_message": message,
+            "exception_traceback": trace,
+            "occurred_at": f"{START}31.407824Z",
+        }
+        if failed
+        else None,
+        **span(10, 58),
+        "environment_setup": span(11, 14),
+        "agent_setup": span(15, 22),
+        "agent_execution": span(23, 31),
+        "verifier": span(32, 40),
+        "step_results": None,
+    }  # fmt: skip
+
+
+def make_jobs(folder: Path, trials: int, per_job: int = 10_000) -> Path:
+    """Write jobs of trials under `folder`."""
+    random_ = random.Random(5)
+    for start in range(0, trials, per_job):
+        job = folder / f"job-{start // per_job:03d}"
+        job.mkdir(parents=True)
+        (job / "config.json").write_text(json.dumps({"job_name": job.name, "agents": [{"name": "claude-code"}]}))
+        for index in range(start, min(start + per_job, trials)):
+            data = result(index, random_)
+            trial = job / data["trial_name"]
+            trial.mkdir()
+            (trial / "result.json").write_text(json.dumps(data, indent=4))
+            (trial / "config.json").write_text(json.dumps(data["config"], indent=4))
+    old = time.time() - 3600
+    for path in folder.glob("*/*/result.json"):
+        os.utime(path, (old, old))
+    return folder
+
+
+def make_trajectories(folder: Path, megabytes: int) -> Path:
+    """Write trials with trajectories of 2 MB each."""
+    text = "The worker holds the lock while it waits for the queue; ".ljust(60) * 25
+    for index in range(megabytes // 2):
+        agent = folder / "job" / f"task__{index:04d}" / "agent"
+        agent.mkdir(parents=True)
+        steps = []
+        for number in range(1, 2**21 // 4200):
+            call = {"tool_call_id": f"t{number}", "function_name": "Read", "arguments": {"path": f"/app/{number}.py"}}
+            steps.append(
+                {
+                    "step_id": number,
+                    "timestamp": f"2026-03-27T06:{number // 60 % 60:02d}:{number % 60:02d}.166Z",
+                    "source": "agent",
+                    "message": text,
+                    "tool_calls": [call],
+                    "observation": {"results": [{"source_call_id": f"t{number}", "content": text}]},
+                    "metrics": {"prompt_tokens": 601, "completion_tokens": 161, "cached_tokens": 0},
+                }
+            )
+        (agent / "trajectory.json").write_text(
+            json.dumps(
+                {"schema_version": "ATIF-v1.6", "session_id": str(index), "agent": {"name": "a"}, "steps": steps}
+            )
+        )
+        (agent.parent / "config.json").write_text(json.dumps({"trial_name": agent.parent.name, "task": {"path": "t"}}))
+    return folder
+
+
+def best(function, repeat: int = 3) -> float:
+    """Return the median seconds of some runs."""
+    spent = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        function()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent)
+
+
+def read_bytes(folder: Path) -> None:
+    """List the trials and read their results: what any reader must do."""
+    for job in os.scandir(folder):
+        for trial in os.scandir(job.path):
+            with contextlib.suppress(NotADirectoryError), open(f"{trial.path}/result.json", "rb") as file:  # noqa: PTH123
+                file.read()
+
+
+def viewer(folder: Path) -> None:
+    """Harbor's viewer: configuration and result of each trial through its models."""
+    from harbor.viewer.scanner import JobScanner
+
+    scanner = JobScanner(folder)
+    for job in scanner.list_jobs():
+        for trial in scanner.list_trials(job):
+            scanner.get_trial_config(job, trial)
+            scanner.get_trial_result(job, trial)
+
+
+def normalise(folder: Path) -> None:
+    """pandas.json_normalize over json.load."""
+    import pandas as pd
+
+    rows = []
+    for path in folder.glob("*/*/result.json"):
+        with path.open() as file:
+            rows.append(json.load(file))
+    pd.json_normalize(rows)
+
+
+CHILD = """
+import json, os, resource, sys, time
+import pandas, pyarrow.compute
+import harbor_nb
+from harbor_nb.results import frames
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+frame = getattr(frames, sys.argv[2])(sys.argv[1], json.loads(sys.argv[3]))
+print(json.dumps({"sec": time.perf_counter() - start, "rows": len(frame), "before_mb": before / 1024,
+    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+def child(folder: Path, frame: str, columns: list[str] | None, cache: str) -> dict:
+    """Read a frame in a new process; seconds of the call, peak memory of the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder), frame, json.dumps(columns)],
+        env={**os.environ, "HARBOR_NB_CACHE": cache},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("trials", type=int, nargs="?", default=10_000)
+    parser.add_argument("--large", type=int, default=0, help="also this many trials, in a child process")
+    parser.add_argument("--megabytes", type=int, default=100, help="of trajectories")
+    parser.add_argument("--folder", type=Path, help="where to keep the made jobs")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    rows: list[tuple[str, float, str, float, bool]] = []
+
+    def show(what: str, value: float, unit: str, bound: float, at_least: bool = False) -> None:
+        held = value >= bound if at_least else value <= bound
+        rows.append((what, value, unit, bound, held))
+        print(f"{'ok  ' if held else 'MISS'} {what}: {value:.2f} {unit} (bound {'>=' if at_least else '<='} {bound:g})")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        base = options.folder or Path(temporary)
+        os.environ["HARBOR_NB_CACHE"] = "off"
+        jobs = base / f"jobs-{options.trials}"
+        if not jobs.exists():
+            make_jobs(jobs, options.trials)
+        import pyarrow.compute  # noqa: F401
+
+        from harbor_nb.results.frames import trials
+
+        trials(jobs)  # imports, and the disk is warm for all
+        raw = best(lambda: read_bytes(jobs), 5)
+        cold = best(lambda: trials(jobs), 5)
+        print(f"{options.trials} trials: reading the bytes {raw:.3f} s, trials() {cold:.3f} s")
+        show("trials(), no cache of ours, over reading the bytes", cold / raw, "x", 2.0)
+        cache = str(Path(temporary) / "cache")
+        child(jobs, "trials", None, cache)
+        second = statistics.median(child(jobs, "trials", None, cache)["sec"] for _ in range(5))
+        show(f"second time, new process ({second:.3f} s), over reading the bytes", second / raw, "x", 0.5)
+        narrow = statistics.median(child(jobs, "trials", ["task", "agent", "reward"], cache)["sec"] for _ in range(5))
+        show(f"the same, three columns ({narrow:.3f} s)", narrow / raw, "x", 0.5)
+        show("faster than pandas.json_normalize", best(lambda: normalise(jobs)) / cold, "x", 3.0, at_least=True)
+        show("faster than Harbor's viewer scanner", best(lambda: viewer(jobs)) / cold, "x", 6.0, at_least=True)
+        if options.large:
+            large = base / f"jobs-{options.large}"
+            if not large.exists():
+                make_jobs(large, options.large)
+            child(large, "trials", ["reward"], "off")
+            small = [child(jobs, "trials", None, "off") for _ in range(3)]
+            big = [child(large, "trials", None, "off") for _ in range(3)]
+            pick = lambda runs, key: statistics.median(run[key] for run in runs)  # noqa: E731
+            ratio = pick(big, "sec") / pick(small, "sec") / (options.large / options.trials)
+            print(f"{options.large} trials: {pick(big, 'sec'):.2f} s, peak {pick(big, 'peak_mb'):.0f} MB")
+            show("time of the large folder over linear", ratio, "x", 1.15)
+            grown = [(pick(runs, "peak_mb") - pick(runs, "before_mb")) for runs in (small, big)]
+            show(
+                "memory of the large folder over linear",
+                grown[1] / grown[0] / (options.large / options.trials),
+                "x",
+                1.15,
+            )
+            show("peak memory, large folder", pick(big, "peak_mb"), "MB", 600)
+        if options.megabytes:
+            steps = base / f"trajectories-{options.megabytes}"
+            if not steps.exists():
+                make_trajectories(steps, options.megabytes)
+            size = sum(path.stat().st_size for path in steps.glob("*/*/agent/*.json")) / 1e6
+            runs = [child(steps, "trajectory_steps", ["source", "tokens_out"], "off") for _ in range(4)][1:]
+            fast = size / statistics.median(run["sec"] for run in runs)
+            show(f"trajectory_steps(), two columns of {size:.0f} MB", fast, "MB/s", 150, at_least=True)
+            show("peak memory, trajectories", max(run["peak_mb"] for run in runs), "MB", 300)
+    return 0 if all(row[-1] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
