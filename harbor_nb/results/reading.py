@@ -1,5 +1,6 @@
 """Find job folders and read their files safely: no link followed, no pipe waited for, no half file believed."""
 
+import errno
 import glob
 import os
 import stat
@@ -36,14 +37,18 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def is_link(path: str) -> bool:
+    """Tell whether a path is a symbolic link; one that may not be looked at is none."""
+    return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises there
+
+
 def open_safely(path: str) -> tuple[int, os.stat_result]:
     """Open a plain file and return its descriptor and facts; links, folders and pipes are refused with a reason."""
     try:
         descriptor = os.open(path, FLAGS)
     except OSError as error:
-        if Path(path).is_symlink():
-            raise UnreadableError("a symbolic link, not followed") from None
-        raise UnreadableError(_reason(error)) from None
+        linked = error.errno == errno.ELOOP
+        raise UnreadableError("a symbolic link, not followed" if linked else _reason(error)) from None
     facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
@@ -158,7 +163,7 @@ class JobFolder:
         if self.result is None or self.result.finished_at is not None:
             return False
         touched = [Path(self.file(name)) for name in ("result.json", "job.log")]
-        return time.time() - max(p.stat().st_mtime for p in touched if p.exists()) < _FOREIGN_LIFE_SEC
+        return any(time.time() - p.stat().st_mtime < _FOREIGN_LIFE_SEC for p in touched if p.exists())
 
 
 def parse_time(text: str | None) -> datetime | None:

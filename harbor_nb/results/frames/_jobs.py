@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,16 @@ from harbor_nb._display import clean
 from harbor_nb.results import _rows
 from harbor_nb.results._models import COUNTS, Collected, Event, JobConfig, JobLock, JobResult, Owner, decode
 from harbor_nb.results.frames._columns import build_rows, pick
-from harbor_nb.results.frames._trajectories import batches
-from harbor_nb.results.reading import JobFolder, UnreadableError, find_jobs, parse_time, read_bytes, read_struct
+from harbor_nb.results.frames._trajectories import batches, task_step_folders
+from harbor_nb.results.reading import (
+    JobFolder,
+    UnreadableError,
+    find_jobs,
+    is_link,
+    parse_time,
+    read_bytes,
+    read_struct,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,28 +206,26 @@ def _artifact_rows(folder: Path) -> Iterator[dict[str, Any]]:
     entries = {entry.destination.removeprefix("artifacts").strip("/") or ".": entry for entry in _manifest(str(folder))}
     found: set[str] = set()
     for parent, folders, files in os.walk(folder):
-        linked = [name for name in folders if (Path(parent) / name).is_symlink()]
-        for name in sorted(files + linked):
+        for name in sorted([*files, *(sub for sub in folders if is_link(f"{parent}{os.sep}{sub}"))]):
             path = Path(parent) / name
-            below = path.relative_to(folder).as_posix()
-            if below == "manifest.json":
+            below = path.relative_to(folder)
+            if below.as_posix() == "manifest.json":
                 continue
-            above = [below, *(p.as_posix() for p in path.relative_to(folder).parents)]
-            entry = next((entries[a] for a in above if a in entries), Collected())
+            above = [below.as_posix(), *(up.as_posix() for up in below.parents)]
+            entry = next((entries[up] for up in above if up in entries), Collected())
             found.update(above)
-            facts = path.lstat()
-            yield {
-                "name": below,
-                "status": "link" if path.is_symlink() else entry.status or "ok",
-                "source": entry.source,
-                "service": entry.service,
-                "size_bytes": facts.st_size,
-                "modified_at": datetime.fromtimestamp(facts.st_mtime, UTC),
-                "path": str(path),
-            }
-    for below, entry in entries.items():
-        if below not in found:
-            yield {"name": below, "status": entry.status, "source": entry.source, "service": entry.service}
+            row = {"name": above[0], "source": entry.source, "service": entry.service, "path": str(path)}
+            try:
+                facts = path.lstat()
+            except OSError:
+                yield {**row, "status": "unreadable"}
+                continue
+            status = "link" if stat.S_ISLNK(facts.st_mode) else entry.status or "ok"
+            when = datetime.fromtimestamp(facts.st_mtime, UTC)
+            yield {**row, "status": status, "size_bytes": facts.st_size, "modified_at": when}
+    for name, entry in entries.items():
+        if name not in found:
+            yield {"name": name, "status": entry.status, "source": entry.source, "service": entry.service}
 
 
 def artifacts(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
@@ -238,11 +245,9 @@ def artifacts(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     rows = []
     for job in find_jobs(x):
         for trial in job.trial_names:
-            folder = Path(job.path) / trial
-            steps = sorted(p for p in (folder / "steps").glob("*") if p.is_dir() and not p.is_symlink())
-            for step, where in [(None, folder), *((p.name, p) for p in steps)]:
-                if not (where / "artifacts").is_symlink():
-                    found = _artifact_rows(where / "artifacts")
+            for step, folder in task_step_folders(job.file(trial)):
+                if not is_link(f"{folder}{os.sep}artifacts"):
+                    found = _artifact_rows(Path(folder) / "artifacts")
                     rows += [{"job": job.name, "trial": trial, "step": step, **row} for row in found]
     return build_rows(pick("artifacts", columns), rows)
 

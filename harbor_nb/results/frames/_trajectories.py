@@ -12,7 +12,7 @@ import pyarrow as pa
 from harbor_nb.results import _rows
 from harbor_nb.results._models import Called, Metrics, decode, many, record
 from harbor_nb.results.frames._columns import TIME, Column, arrow_schema, build, pick
-from harbor_nb.results.reading import UnreadableError, find_jobs, open_safely, read_bytes
+from harbor_nb.results.reading import UnreadableError, find_jobs, is_link, open_safely, read_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,12 +172,16 @@ def _documents(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, Any, 
         os.close(descriptor)
 
 
-def _folders(trial_folder: str) -> Iterator[tuple[str | None, str]]:
-    """Yield the folders in which a trial's trajectories can lie, with the task's step; no link is followed."""
-    steps = (entry for entry in _entries(f"{trial_folder}{os.sep}steps") if entry.is_dir(follow_symlinks=False))
-    for step, folder in [(None, trial_folder), *((entry.name, entry.path) for entry in steps)]:
+def task_step_folders(trial: str) -> list[tuple[str | None, str]]:
+    """Return the trial's folder, and the folders of its task's steps with their names; no link is followed."""
+    steps = (entry for entry in _entries(f"{trial}{os.sep}steps") if entry.is_dir(follow_symlinks=False))
+    return [(None, trial), *((entry.name, entry.path) for entry in steps)]
+
+
+def _folders(trial: str) -> Iterator[tuple[str | None, str]]:
+    for step, folder in task_step_folders(trial):
         for name in ("agent", "user-agent"):
-            if not os.path.islink(f"{folder}{os.sep}{name}"):  # noqa: PTH114 - a string, thousands of times
+            if not is_link(f"{folder}{os.sep}{name}"):
                 yield step, f"{folder}{os.sep}{name}"
 
 

@@ -1,0 +1,278 @@
+"""A torn or foreign file becomes a row that says so, never a crash and never a silent gap."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pandas as pd
+import pytest
+
+import harbor_nb
+from harbor_nb.errors import BadInputError
+
+ALL = ("jobs", "trials", "rewards", "phases", "task_steps", "trajectory_steps", "artifacts", "events", "unreadable")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARBOR_NB_CACHE", str(tmp_path / "cache"))
+
+
+def result(index, **changes):
+    return {
+        "id": f"id-{index}",
+        "task_name": f"task-{index}",
+        "task_checksum": "c",
+        "config": {"environment": {"type": "docker"}, "agent": {"name": "oracle"}},
+        "agent_info": {"name": "oracle", "version": "1.0"},
+        "verifier_result": {"rewards": {"reward": 1.0}},
+        "started_at": "2026-03-27T06:43:38.511734Z",
+        "finished_at": "2026-03-27T06:44:38.511734Z",
+        **changes,
+    }
+
+
+def make(jobs, count, job="job"):
+    folder = jobs / job
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"job_name": job}))
+    old = time.time() - 3600
+    for index in range(count):
+        trial = folder / f"task-{index}__{index:05d}"
+        trial.mkdir()
+        path = trial / "result.json"
+        path.write_text(json.dumps(result(index)))
+        os.utime(path, (old, old))
+        config = {"trial_name": trial.name, "task": {"path": f"tasks/task-{index}"}, "agent": {"name": "oracle"}}
+        (trial / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(10_000, marks=pytest.mark.deep)])
+def test_five_broken_results_are_five_rows(tmp_path, count):
+    job = make(tmp_path / "jobs", count)
+    names = sorted(path.name for path in job.iterdir() if path.is_dir())
+    harbor_nb.trials(job)  # remembered while they were whole
+
+    def file(place):
+        return job / names[place] / "result.json"
+
+    file(3).write_bytes(file(3).read_bytes()[:100])
+    file(7).write_bytes(b"")
+    file(11).write_bytes(bytes(range(256)))
+    file(15).unlink()
+    file(15).mkdir()
+    os.mkfifo(job / names[19] / "pipe")
+    file(19).unlink()
+    (job / names[19] / "pipe").rename(file(19))
+    frame = harbor_nb.trials(tmp_path / "jobs").set_index("trial")
+    assert len(frame) == count
+    broken = [names[place] for place in (3, 7, 11, 15, 19)]
+    assert frame.index[frame["status"] == "unreadable"].tolist() == broken
+    assert (frame.drop(broken)["status"] == "scored").all()
+    assert (frame.drop(broken)["reward"] == 1.0).all()
+    assert frame.loc[broken, "reward"].isna().all()
+    assert frame.loc[broken, "task"].notna().all()  # from the trial's config.json
+    reasons = harbor_nb.unreadable(job).set_index("trial")["reason"]
+    assert reasons.index.tolist() == broken
+    for name, reason in zip(broken, ["truncated", "empty", "malformed", "a folder", "not a plain file"], strict=True):
+        assert reason in reasons[name]
+        assert reason in frame.loc[name, "message"]
+
+
+NOT_PERMITTED = """
+import os, sys
+os.environ["HARBOR_NB_CACHE"] = "off"
+import harbor_nb, pandas, pyarrow.compute
+harbor_nb.trials, harbor_nb.unreadable, harbor_nb.jobs
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+os.chdir("/")
+jobs = sys.argv[1]
+print(harbor_nb.trials(jobs)["status"].tolist())
+print(harbor_nb.unreadable(jobs)["reason"].tolist())
+print(harbor_nb.jobs(jobs)["state"].fillna("none").tolist())
+"""
+
+
+def test_what_is_not_permitted_is_told(tmp_path):
+    job = make(tmp_path / "jobs", 3)
+    shut = make(tmp_path / "jobs", 2, "shut")
+    for parent in (tmp_path, *list(tmp_path.parents)[:-2]):
+        if parent.stat().st_uid == os.getuid():
+            parent.chmod(0o755)
+    (job / "task-1__00001/result.json").chmod(0)
+    (job / "task-2__00002").chmod(0)
+    shut.chmod(0)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", NOT_PERMITTED, str(tmp_path / "jobs")], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    finally:
+        shut.chmod(0o755)
+        (job / "task-2__00002").chmod(0o755)
+    status, reasons, states = map(ast.literal_eval, done.stdout.splitlines())
+    assert status == ["scored", "unreadable", "unreadable"]
+    assert reasons == ["permission denied"] * 3
+    assert states[1] == "unreadable"
+
+
+def test_links_are_told_and_not_followed(tmp_path):
+    outside = make(tmp_path / "outside", 2)
+    job = make(tmp_path / "jobs", 3)
+    (job / "linked").symlink_to(outside / "task-0__00000")
+    (tmp_path / "jobs/linked-job").symlink_to(outside)
+    file = job / "task-1__00001/result.json"
+    file.unlink()
+    file.symlink_to(outside / "task-1__00001/result.json")
+    frame = harbor_nb.trials(tmp_path / "jobs").set_index("trial")
+    assert frame.loc["linked", "status"] == frame.loc["task-1__00001", "status"] == "unreadable"
+    assert len(frame) == 4
+    reasons = harbor_nb.unreadable(tmp_path / "jobs")["reason"]
+    assert len(reasons) == 3
+    assert reasons.str.contains("symbolic link").all()
+    (tmp_path / "mine").symlink_to(outside)
+    assert len(harbor_nb.trials(tmp_path / "mine")) == 2  # what a person names is followed
+
+
+def test_an_agents_links_are_not_followed(tmp_path):
+    job = make(tmp_path / "jobs", 1)
+    trial = job / "task-0__00000"
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "trajectory.json").write_text('{"steps": [{"step_id": 1, "message": "TOP"}]}')
+    (trial / "agent").symlink_to(secret)
+    (trial / "artifacts").mkdir()
+    (trial / "artifacts/leak").symlink_to(secret)
+    (trial / "artifacts/file").symlink_to(secret / "trajectory.json")
+    (trial / "artifacts/manifest.json").symlink_to(secret / "trajectory.json")
+    assert harbor_nb.trajectory_steps(job).empty
+    found = harbor_nb.artifacts(job)
+    assert sorted(found["name"]) == ["file", "leak"]
+    assert (found["status"] == "link").all()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses names that are no Unicode")
+def test_odd_names(tmp_path):
+    jobs = tmp_path / "jobs with [brackets] ünï"
+    job = make(jobs, 1, "a job, with 'quotes' and * star")
+    for name in (b"caf\xe9__1", "日本語__2".encode(), b"new\nline__3", b"-dash__4", b"$HOME `x`__5", b"a" * 250):
+        trial = job / os.fsdecode(name)
+        trial.mkdir()
+        (trial / "result.json").write_text(json.dumps(result(1)))
+    for given in (jobs, job, str(job), [job]):
+        frame = harbor_nb.trials(given)
+        assert len(frame) == 7
+        assert (frame["status"] == "scored").all()
+    assert "caf\\udce9__1" in set(frame["trial"])
+    for name in ALL:
+        getattr(harbor_nb, name)(jobs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "column", "expected"),
+    [
+        ({"verifier_result": {"rewards": {"reward": float("nan")}}}, "reward", None),
+        ({"verifier_result": {"rewards": {"reward": float("inf")}}}, "reward", None),
+        ({"verifier_result": {"rewards": {"reward": None}}}, "reward", None),
+        ({"verifier_result": {"rewards": {"reward": "0.5"}}}, "reward", 0.5),
+        ({"verifier_result": {"rewards": {"reward": 10**30}}}, "reward", 1e30),
+        ({"verifier_result": {"rewards": {}}}, "reward", None),
+        ({"verifier_result": {"rewards": {"speed": 3}}}, "reward", 3.0),
+        ({"verifier_result": {"rewards": {"a": 1, "b": 0}}}, "reward", None),
+        ({"agent_result": {"n_input_tokens": 10**30}}, "tokens_in", None),
+        ({"agent_result": {"n_input_tokens": 2**40}}, "tokens_in", 2**40),
+        ({"agent_result": {"n_input_tokens": None}}, "tokens_in", None),
+        ({"agent_result": {"cost_usd": 0.0}}, "cost_usd", 0.0),
+        ({"agent_info": {"name": "a\ud800", "version": None}}, "agent", "a\\ud800"),
+        ({"started_at": "yesterday"}, "started_at", None),
+        ({"started_at": "2026-03-27T06:43:38"}, "started_at", pd.Timestamp("2026-03-27T06:43:38Z")),
+        ({"started_at": "2026-03-27T06:43:38+02:00"}, "started_at", pd.Timestamp("2026-03-27T04:43:38Z")),
+        ({"started_at": "0001-01-01T00:00:00Z"}, "started_at", pd.Timestamp("0001-01-01T00:00:00Z")),
+        ({"agent_info": {"version": "\x1b[2J\x1b[31mworking…\r\n" * 60 + "tool 1.2.3"}}, "agent_version", "1.2.3"),
+    ],
+)  # fmt: skip
+def test_odd_values(tmp_path, changes, column, expected):
+    job = make(tmp_path / "jobs", 1)
+    (job / "task-0__00000/result.json").write_text(json.dumps(result(0, **changes)))
+    (value,) = harbor_nb.trials(job)[column]
+    assert pd.isna(value) if expected is None else value == expected
+    for name in ALL:
+        getattr(harbor_nb, name)(job)
+
+
+def test_deep_json_is_told(tmp_path):
+    job = make(tmp_path / "jobs", 2)
+    deep = "[" * 200_000 + "]" * 200_000
+    (job / "task-0__00000/result.json").write_text(json.dumps(result(0))[:-1] + f', "extra": {deep}}}')
+    assert harbor_nb.trials(job)["status"].tolist() == ["unreadable", "scored"]
+    assert "deep" in harbor_nb.unreadable(job)["reason"].item()
+
+
+def test_many_reward_names(tmp_path):
+    job = make(tmp_path / "jobs", 2)
+    rewards = {f"part-{index}": float(index) for index in range(1000)}
+    (job / "task-0__00000/result.json").write_text(json.dumps(result(0, verifier_result={"rewards": rewards})))
+    frame = harbor_nb.trials(job)
+    assert frame.shape[1] < 400
+    assert harbor_nb.trials(job, ["reward_part-999"])["reward_part-999"].tolist()[0] == 999.0
+    assert len(harbor_nb.rewards(job)) == 1001
+
+
+def test_a_file_in_the_writing_is_read_again(tmp_path):
+    job = make(tmp_path / "jobs", 1)
+    path = job / "task-0__00000/result.json"
+    whole = path.read_text()
+    path.write_text(whole[:200])
+    opened = threading.Event()
+
+    def finish():
+        opened.wait()
+        path.write_text(whole)
+
+    writer = threading.Thread(target=finish)
+    writer.start()
+    opened.set()
+    frame = harbor_nb.trials(job)
+    writer.join()
+    assert frame["status"].item() in {"scored", "unreadable"}
+    assert harbor_nb.trials(job)["status"].item() == "scored"  # never remembered as broken
+
+
+def test_bad_input_is_one_line(tmp_path):
+    make(tmp_path / "jobs", 1)
+    (tmp_path / "file").write_text("x")
+    for given in (tmp_path / "absent", str(tmp_path / "none-*"), tmp_path / "file", 5, [tmp_path / "absent"]):
+        with pytest.raises(BadInputError) as caught:
+            harbor_nb.trials(given)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(BadInputError, match="No column 'rewrd'"):
+        harbor_nb.trials(tmp_path / "jobs", columns=["rewrd"])
+    with pytest.raises(BadInputError, match="No frame"):
+        harbor_nb.to_parquet(tmp_path / "jobs", tmp_path / "out", frame="trial")
+
+
+def test_broken_job_files(tmp_path):
+    job = make(tmp_path / "jobs", 2)
+    (job / "result.json").write_text("{")
+    (job / "harbor_nb.json").write_text("[]")
+    (job / "harbor_nb.events.jsonl").write_text('{"t": "2026-01-01T00:00:00Z", "event": "job_start"}\nnope\n{"half')
+    assert harbor_nb.jobs(job)["n_trials"].item() == 2
+    assert harbor_nb.events(job)["event"].tolist() == ["job_start"]
+    told = harbor_nb.unreadable(job)
+    assert told["file"].tolist() == ["result.json", "harbor_nb.json", "harbor_nb.events.jsonl"]
+    assert "line 2" in told["reason"].iloc[2]
+
+
+def test_empty_folders_have_every_column(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    for name in ALL:
+        frame = getattr(harbor_nb, name)(tmp_path / "jobs")
+        assert frame.empty
+        assert len(frame.columns) > 4
+    assert harbor_nb.trials(tmp_path / "jobs")["started_at"].dtype == "datetime64[us, UTC]"
