@@ -65,6 +65,7 @@ export default () => {
       bar.append(filter, count);
       const scroller = make("div", "hnb-scroller");
       scroller.tabIndex = 0;
+      scroller.dataset.lmSuppressShortcuts = "true"; // arrow keys move in the table, not in the notebook
       scroller.setAttribute("role", "grid");
       scroller.setAttribute("aria-label", model.get("label"));
       const head = make("div", "hnb-head");

@@ -1,4 +1,4 @@
-"""One JupyterLab on loopback and one headless Chromium, shared by the tests of a module."""
+"""One JupyterLab (or Notebook 7) on loopback and one headless Chromium, shared by the tests of a module."""
 
 import json
 import os
@@ -148,9 +148,10 @@ class Lab:
         self._drain.wait(5)
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    server = Lab(tmp_path_factory.mktemp("lab"))
+@pytest.fixture(scope="module", params=["lab", pytest.param("notebook", marks=pytest.mark.deep)])
+def lab(request, tmp_path_factory):
+    """JupyterLab; under `make deep` Notebook 7 as well."""
+    server = Lab(tmp_path_factory.mktemp(request.param), request.param)
     yield server
     server.stop()
 

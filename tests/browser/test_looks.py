@@ -8,7 +8,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 EVIL = '<script>window.owned=1</script>"><img src=x onerror=window.owned=1>\x1b[31mred\x1b[0m\u202egnp.exe'
 NAME = "evil<img src=x onerror=window.owned=1>__a1"
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" onload="window.owned=1"><script>window.owned=1</script></svg>'
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" onload="window.owned=1">
+<script>window.owned=1</script></svg>"""
 
 
 def hostile_job(jobs):
@@ -26,7 +27,10 @@ def hostile_job(jobs):
         "agent_info": {"name": EVIL, "version": EVIL},
         "exception_info": {"exception_type": "RuntimeError", "exception_message": EVIL + "x" * 1_000_000},
     }  # fmt: skip
-    steps = [{"step_id": 1, "source": "agent", "message": EVIL}, {"step_id": 2, "source": "user", "message": "y" * 1_000_000}]
+    steps = [
+        {"step_id": 1, "source": "agent", "message": EVIL},
+        {"step_id": 2, "source": "user", "message": "y" * 1_000_000},
+    ]
     files = {
         "config.json": json.dumps({"job_name": "hostile", "agents": [{"name": "oracle"}], "environment": environment}),
         "result.json": json.dumps({"id": "2", **times, "n_total_trials": 1, "stats": {"n_completed_trials": 1}}),

@@ -88,7 +88,9 @@ def test_pick_launch_watch_cancel_launch_again_explore_compare(lab, new_page, pi
     wait_state(page, "cancelled")
 
     tab(page, "Launch")
-    page.get_by_label("Tasks", exact=True).fill(lab.execute(page, "print(harbor_nb.sample_tasks() / 'hello-world')").strip())
+    page.get_by_label("Tasks", exact=True).fill(
+        lab.execute(page, "print(harbor_nb.sample_tasks() / 'hello-world')").strip()
+    )
     page.get_by_label("Agents", exact=True).fill("oracle\nnop")
     page.get_by_label("Agents", exact=True).press("Tab")
     page.locator(".hnb-code", has_text='"nop"').first.wait_for()
@@ -113,7 +115,11 @@ def test_pick_launch_watch_cancel_launch_again_explore_compare(lab, new_page, pi
 
 def test_a_pasted_key_is_in_no_file(lab, new_page, picture, jobs, tmp_path):
     page = new_page()
-    book = lab.notebook("canary", "import harbor_nb\nharbor_nb.CredentialsPanel()", "harbor_nb.JobLauncher(harbor_nb.sample_tasks() / 'hello-world')")
+    book = lab.notebook(
+        "canary",
+        "import harbor_nb\nharbor_nb.CredentialsPanel()",
+        "harbor_nb.JobLauncher(harbor_nb.sample_tasks() / 'hello-world')",
+    )
     lab.open(page, "canary")
     lab.run_all(page)
     page.get_by_label("Name", exact=True).fill("DAYTONA_API_KEY")
@@ -146,7 +152,11 @@ def test_a_pasted_key_is_in_no_file(lab, new_page, picture, jobs, tmp_path):
 def test_the_monitor_is_stale_after_a_restart_and_true_after_its_cell_runs_again(lab, new_page, picture, jobs):
     page = new_page()
     slow = write_slow_task(lab.folder / "slow-restart")
-    first = f"import harbor_nb, pathlib\nif not pathlib.Path('jobs/lasting').exists():\n    harbor_nb.launch({str(slow)!r}, job_name='lasting', jobs_dir='jobs')"
+    first = f"""
+import harbor_nb, pathlib
+if not pathlib.Path('jobs/lasting').exists():
+    harbor_nb.launch({str(slow)!r}, job_name='lasting', jobs_dir='jobs')
+"""
     lab.notebook("restart", first, "harbor_nb.JobMonitor('jobs/lasting')")
     lab.open(page, "restart")
     lab.run_all(page)
@@ -157,7 +167,9 @@ def test_the_monitor_is_stale_after_a_restart_and_true_after_its_cell_runs_again
 
     page.goto("about:blank")
     lab.open(page, "restart")
-    page.locator(".jp-OutputArea").get_by_text(re.compile("stale")).locator("visible=true").first.wait_for(timeout=30_000)
+    page.locator(".jp-OutputArea").get_by_text(re.compile("stale")).locator("visible=true").first.wait_for(
+        timeout=30_000
+    )
     lab.run_all(page)
     page.locator('.hnb-job .hnb-badge[data-state="running"]').wait_for()
     assert page.locator('.hnb-pulse[data-stale="false"]').count() == 1

@@ -60,7 +60,8 @@ def test_a_typed_key_is_used_and_in_no_state(action, tmp_path, monkeypatch):
         assert os.environ["DAYTONA_API_KEY"] == CANARY
         assert CANARY not in state_of_everything()
         assert CANARY not in repr(panel) + panel.snapshot() + panel.code + json.dumps(panel._repr_mimebundle_())
-        assert ("DAYTONA_API_KEY" in panel.snapshot()) and (tmp_path / ".env").exists() == (action == "save")
+        assert "DAYTONA_API_KEY" in panel.snapshot()
+        assert (tmp_path / ".env").exists() == (action == "save")
     finally:
         os.environ.pop("DAYTONA_API_KEY", None)
 
@@ -79,7 +80,7 @@ def test_the_launchers_line_makes_the_same_plan():
     launcher.refresh()
     assert launcher.plan is not None, launcher._preview.value
     line = launcher.code.removesuffix(".launch()")
-    again = eval(line, {"harbor_nb": harbor_nb})  # noqa: S307 - the line that the widget shows a person
+    again = eval(line, {"harbor_nb": harbor_nb})
     assert again.command == launcher.plan.command
 
 
