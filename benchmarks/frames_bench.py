@@ -57,7 +57,7 @@ def result(index: int, random_: random.Random) -> dict:
         "source": "set",
         "task_checksum": f"{index % 500:064x}",
         "config": config,
-        "agent_info": {"name": "claude-code", "version": "2", "model_info": {"name": "claude-sonnet-4-5", "provider": "a"}},
+        "agent_info": {"name": "claude-code", "version": "2", "model_info": {"name": "sonnet-4-5", "provider": None}},
         "agent_result": {
             "n_input_tokens": random_.randrange(10**6),
             "n_cache_tokens": random_.randrange(10**5),

@@ -51,6 +51,7 @@ def read(job: str, columns: Sequence[str] | None) -> pa.Table | None:
             options = pa.ipc.IpcReadOptions(included_fields=included)
             table = pa.ipc.open_file(source, options=options).read_all()
         table.validate()
+        os.utime(path)
     except (OSError, pa.ArrowException):
         return None
     table = table.replace_schema_metadata(None)

@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from harbor_nb._redaction import redact
 from harbor_nb.results import _cache
 from harbor_nb.results._models import TrialConfig, TrialResult, speakable
-from harbor_nb.results.reading import FLAGS, LARGEST, JobFolder, UnreadableError, read_or_none, read_struct
+from harbor_nb.results.reading import FLAGS, LARGEST, AbsentError, JobFolder, UnreadableError, read_or_none, read_struct
 
 PHASES = ("environment_setup", "agent_setup", "agent", "verifier")
 TIMES = ["started_at", "finished_at", *(f"{phase}_{end}" for phase in PHASES for end in ("started_at", "finished_at"))]
@@ -166,25 +167,39 @@ def _row(name: str, size: int, mtime_ns: int, result: Any) -> tuple[Any, ...]:
     return (*head, *identity, *actor, *brain, *error, *when, *spent[:3], count, spent[3], *earned, None)
 
 
-def config_row(name: str, config: Any, reason: str | None = None) -> tuple[Any, ...]:
-    """Return the row of a trial that has no readable result, from its configuration."""
-    head = (name, -1, -1, reason, False, None)
+def _task_name(task: Any) -> str | None:
+    return (task.path or task.name or "").replace("\\", "/").rstrip("/").rpartition("/")[2] or None if task else None
+
+
+def config_row(name: str | None, config: Any, reason: str | None = None, *, begun: bool = True) -> tuple[Any, ...]:
+    """Return the row of a trial that has no readable result, from its configuration; null in `finished`: not begun."""
+    head = (name, -1, -1, reason, False if begun else None, None)
     if config is None:
         return (*head, *(None,) * (len(SCHEMA) - len(head)))
     task, agent = config.task, config.agent
-    task_name = (task.name or (task.path or "").replace("\\", "/").rstrip("/").rpartition("/")[2]) if task else None
     provider, _, model = ((agent.model_name if agent else None) or "").rpartition("/")
-    known = (
-        task_name or None,
-        task.source if task else None,
-        None,
-        environment_name(config.environment),
-        agent_name(agent),
-        None,
-        model or None,
-        provider or None,
-    )
-    return (*head, *known, *(None,) * (len(SCHEMA) - len(head) - len(known)))
+    where = (task.name or _task_name(task) if task else None, task.source if task else None, None)
+    actor = (environment_name(config.environment), agent_name(agent), None, model or None, provider or None)
+    return (*head, *where, *actor, *(None,) * (len(SCHEMA) - len(head) - len(where) - len(actor)))
+
+
+def pending_rows(job: JobFolder) -> list[tuple[Any, ...]]:
+    """Return the trials that a live job's lock names and for which there is no folder yet."""
+    if not job.alive or job.lock is None:
+        return []
+
+    def key(config: Any) -> tuple[Any, ...]:
+        agent = config.agent
+        return (_task_name(config.task), *((agent.name, agent.import_path, agent.model_name) if agent else ()))
+
+    configs = (read_or_none(job.file(f"{name}{os.sep}config.json"), TrialConfig) for name in job.trial_names)
+    begun = Counter(key(config) for config in configs if config is not None)
+    rows = []
+    for config in job.lock.trials or ():
+        begun[key(config)] -= 1
+        if begun[key(config)] < 0:
+            rows.append(config_row(None, config, begun=False))
+    return rows
 
 
 def read_row(folder: str, name: str) -> tuple[Any, ...]:
@@ -196,9 +211,8 @@ def read_row(folder: str, name: str) -> tuple[Any, ...]:
         try:
             result, facts = read_struct(path + "result.json", TrialResult)
         except UnreadableError as error:
-            missing = not os.path.lexists(path + "result.json")
-            config = read_or_none(path + "config.json", TrialConfig)
-            return config_row(name, config, None if missing else f"result.json: {error}")
+            reason = None if isinstance(error, AbsentError) else f"result.json: {error}"
+            return config_row(name, read_or_none(path + "config.json", TrialConfig), reason)
     fresh = time.time_ns() - facts.st_mtime_ns < _RACY_NS
     return _row(name, facts.st_size, -1 if fresh else facts.st_mtime_ns, result)
 

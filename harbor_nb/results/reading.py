@@ -33,6 +33,10 @@ class UnreadableError(Exception):
     """A file that can't be used; the message is the reason, for the `unreadable` frame."""
 
 
+class AbsentError(UnreadableError):
+    """A file that is not there."""
+
+
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
@@ -48,7 +52,8 @@ def open_safely(path: str) -> tuple[int, os.stat_result]:
         descriptor = os.open(path, FLAGS)
     except OSError as error:
         linked = error.errno == errno.ELOOP
-        raise UnreadableError("a symbolic link, not followed" if linked else _reason(error)) from None
+        kind = AbsentError if error.errno == errno.ENOENT else UnreadableError
+        raise kind("a symbolic link, not followed" if linked else _reason(error)) from None
     facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)

@@ -35,18 +35,18 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 class Trials:
     """The trials of some jobs: one Arrow table, and what is computed from it when it is asked for."""
 
-    def __init__(self, x: Any, needs: Iterable[str] | None = None) -> None:
+    def __init__(self, x: Any, needs: Iterable[str], *, pending: bool = False) -> None:
         """Read the columns `needs` of the results; none of them, and no result is opened."""
         self.jobs: list[JobFolder] = find_jobs(x)
-        stored = None if needs is None else sorted({"trial", *needs})
+        stored = sorted({"trial", *needs})
         tables, self.sizes = [], []
         for job in self.jobs:
             if stored == ["trial"]:
                 table = pa.table({"trial": _rows.arrow(job.trial_names, pa.large_string())})
             else:
                 table = _rows.load(job, stored)
-            if job.links:
-                rows = [_rows.config_row(name, None, "a symbolic link, not followed") for name in job.links]
+            rows = [_rows.config_row(name, None, "a symbolic link, not followed") for name in job.links]
+            if rows := rows + (_rows.pending_rows(job) if pending and stored != ["trial"] else []):
                 table = pa.concat_tables([table, _rows.table(rows).select(table.column_names)])
             tables.append(table)
             self.sizes.append(len(table))
@@ -107,7 +107,7 @@ class Trials:
         cancelled = pc.fill_null(pc.equal(table["exception"], "CancelledError"), False)
         finished = pc.if_else(has_reward, "scored", pc.if_else(cancelled, "cancelled", "unscored"))
         unfinished = pc.if_else(alive, "running", "cancelled")
-        told = pc.if_else(table["finished"], finished, unfinished)
+        told = pc.coalesce(pc.if_else(table["finished"], finished, unfinished), "pending")
         return pc.if_else(pc.is_valid(table["reason"]), "unreadable", told)
 
     @cached_property
@@ -121,7 +121,7 @@ class Trials:
         return pc.max_element_wise(*(end.cast(pa.int64()) for end in ends)).cast(ends[0].type)
 
     def _message(self) -> Any:
-        lost = pc.invert(pc.or_(pc.fill_null(self.table["finished"], False), pc.is_valid(self.table["reason"])))
+        lost = pc.invert(pc.or_(pc.fill_null(self.table["finished"], True), pc.is_valid(self.table["reason"])))
         lost = pc.and_(lost, pc.invert(self.of_job(lambda job: job.alive, pa.bool_())))
         return pc.if_else(lost, "no result.json: the trial ended before it wrote one", self.failures["message"])
 
@@ -181,7 +181,7 @@ def trials(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> frame.groupby("environment")["passed"].mean()  # doctest: +SKIP
     """
     chosen = pick("trials", columns)
-    data = Trials(x, needs(chosen))
+    data = Trials(x, needs(chosen), pending=True)
     if columns is None:
         named = [Column(f"reward_{name}", FLOAT, "", "") for name in data.reward_names()]
         place = [column.name for column in chosen].index("passed")
