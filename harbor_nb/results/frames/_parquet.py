@@ -51,14 +51,14 @@ def to_parquet(
             schema, (batch for table in batches(x, chosen, []) for batch in table.to_batches())
         )
     else:
-        data = pa.Table.from_pandas(getattr(import_module("harbor_nb.results.frames"), frame)(x, names))
+        rows = getattr(import_module("harbor_nb.results.frames"), frame)(x, names)
+        data = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
         schema = data.schema
     try:
         dataset.write_dataset(
             data,
             folder,
             format="parquet",
-            schema=schema,
             partitioning=dataset.partitioning(pa.schema([schema.field("job")]), flavor="hive"),
             existing_data_behavior="delete_matching",
             basename_template="part-{i}.parquet",
