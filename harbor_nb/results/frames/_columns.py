@@ -81,7 +81,8 @@ def to_pandas(values: Any, dtype: str) -> Any:
     if dtype == FLOAT:
         return values.to_numpy()
     if dtype == TIME:
-        return values.to_pandas().array
+        # not values.to_pandas(), which imports much to do the same
+        return pd.DatetimeIndex(values.cast(pa.timestamp("us")).to_numpy()).tz_localize("UTC").array
     extension: Any = {TEXT: pd.StringDtype("pyarrow"), INTEGER: pd.Int64Dtype(), BOOLEAN: pd.BooleanDtype()}[dtype]
     return extension.__from_arrow__(values)
 
