@@ -322,17 +322,16 @@ def load(job: JobFolder, columns: Iterable[str] | None = None) -> pa.Table:
     wanted = SCHEMA.names if columns is None else [name for name in SCHEMA.names if name in set(columns)]
     if job.only is not None or len(names) < _cache.FEWEST:
         return _with_attempts(_read(job.path, names)).select(wanted)
-    known = _cache.read(job.path, ["trial", "size", "mtime_ns"])
+    keys = ["trial", "size", "mtime_ns"]
+    known = _cache.read(job.path, list(dict.fromkeys([*keys, *wanted])))
     if known is None:
         table = _with_attempts(_read(job.path, names))
         _cache.write(job.path, table)
         return table.select(wanted)
     sizes, mtimes = _facts(job.path, names)
     listed = pa.table({"trial": arrow(names, _TEXT), "size": sizes, "mtime_ns": mtimes})
-    if known.equals(listed) and (mtimes >= 0).all():
-        cached = _cache.read(job.path, wanted)
-        if cached is not None and len(cached) == len(names):
-            return cached
+    if known.select(keys).equals(listed) and (mtimes >= 0).all():
+        return known.select(wanted)
     return _update(job.path, listed).select(wanted)
 
 
