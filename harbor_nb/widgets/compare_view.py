@@ -5,7 +5,7 @@ from typing import Any
 import ipywidgets as ipw
 import traitlets as t
 
-from harbor_nb._display import render
+from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
 from harbor_nb.widgets.parts import Panel, literal
 
@@ -81,7 +81,7 @@ class CompareView(Panel):
     def _levels(self) -> None:
         if self._frame is not None and self._by.value in self._frame:
             levels = sorted(str(level) for level in self._frame[self._by.value].dropna().unique())
-            self._baseline.options = [("automatic", None), *((level, level) for level in levels)]
+            self._baseline.options = [("automatic", None), *((clean(level, 80), level) for level in levels)]
 
     def _picture(self) -> dict[str, Any]:
         table = getattr(self.comparison, "table", None)

@@ -11,8 +11,9 @@ import traitlets as t
 from harbor_nb._display import render
 from harbor_nb.errors import HarborNbError
 from harbor_nb.widgets.environment_picker import EnvironmentPicker
-from harbor_nb.widgets.parts import Panel, call
+from harbor_nb.widgets.parts import Panel, call, literal
 
+_SAMPLES = "sample tasks"  # how the form names the folder that sample_tasks() gives
 _PAUSE_SEC = 0.4  # of quiet typing before the plan is drawn anew
 _AGENTS = "oracle nop claude-code codex gemini-cli opencode openhands terminus-2 mini-swe-agent aider goose".split()
 
@@ -55,7 +56,7 @@ class JobLauncher(Panel):
         wide = ipw.Layout(width="min(44em, 98%)")
         label = {"description_width": "8em"}
         self._tasks = ipw.Combobox(
-            value=str(start), description="Tasks", continuous_update=True, layout=wide, style=label,
+            value=_named(start), description="Tasks", continuous_update=True, layout=wide, style=label,
             placeholder="a folder, or a dataset such as terminal-bench@2.0",
         )  # fmt: skip
         self._browse = ipw.Select(description="Browse", rows=6, layout=wide, style=label, options=[("", "")])
@@ -116,8 +117,9 @@ class JobLauncher(Panel):
         from harbor_nb.running.plans import plan
 
         self._turn += 1
-        turn, settings, tasks = self._turn, self.settings, self._tasks.value.strip()
-        self._show_code(call("plan", tasks, **settings) + ".launch()")
+        turn, settings, (tasks, spelled) = self._turn, self.settings, _spelled(self._tasks.value.strip())
+        line = call("plan", None, **settings) + ".launch()"
+        self._show_code(line.replace("(None", f"({spelled}", 1))
         try:
             made = plan(tasks, **{name: value for name, value in settings.items() if value is not None})
             shown = render("widgets_plan", plan=made._repr_html_(), command=made.command, yaml=made.yaml)
@@ -171,12 +173,10 @@ class JobLauncher(Panel):
             self._add.value = ""
 
     def _go(self, folder: str) -> None:
-        self._tasks.value = folder
+        self._tasks.value = _named(Path(folder))
         self._show_folder(Path(folder))
 
     def _show_folder(self, folder: Path) -> None:
-        from harbor_nb.samples import sample_tasks
-
         folder = folder.resolve()
         try:
             inside = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
@@ -190,7 +190,10 @@ class JobLauncher(Panel):
             marked = []
         self._browse.options = [(f"in {folder}", ""), ("../", str(folder.parent)), *marked[:500]]
         self._browse.value = ""
-        self._tasks.options = [str(sample_tasks()), str(folder), *(value for _, value in marked[:100])]
+        self._tasks.options = [
+            _SAMPLES,
+            *(_named(Path(place)) for place in (folder, *(path for _, path in marked[:100]))),
+        ]
 
     def _picture(self) -> dict[str, Any]:
         rows = [[name, value] for name, value in self.settings.items() if value is not None]
@@ -198,3 +201,21 @@ class JobLauncher(Panel):
 
     def __repr__(self) -> str:
         return f"JobLauncher({self.code})"
+
+
+def _named(folder: Path) -> str:
+    from harbor_nb.samples import sample_tasks
+
+    if not folder.is_relative_to(sample_tasks()):
+        return str(folder)
+    return "/".join((_SAMPLES, *folder.relative_to(sample_tasks()).parts))
+
+
+def _spelled(tasks: str) -> tuple[str, str]:
+    from harbor_nb.samples import sample_tasks
+
+    if tasks != _SAMPLES and not tasks.startswith(f"{_SAMPLES}/"):
+        return tasks, literal(tasks)
+    inner = tasks.removeprefix(_SAMPLES).strip("/")
+    spelled = "harbor_nb.sample_tasks()" + (f" / {literal(inner)}" if inner else "")
+    return str(sample_tasks() / inner), spelled

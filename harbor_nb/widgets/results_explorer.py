@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as ipw
 import traitlets as t
 
-from harbor_nb._display import render
+from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
 from harbor_nb.widgets.parts import Panel, Table, call, clean_cells, literal
 
@@ -138,7 +138,7 @@ class ResultsExplorer(Panel):
         facts = {name: row[name] for name in _FACTS if there[name]}
         self._trial.value = render("widgets_trial", trial=row["trial"], facts=facts, phases=phases, steps=steps)
         files = sorted(path for path in self._folder.rglob("*") if path.is_file() and not path.is_symlink())
-        named = [(f"{path.relative_to(self._folder)}", str(path)) for path in files[:2000]]
+        named = [(clean(path.relative_to(self._folder), 200), str(path)) for path in files[:2000]]
         self._file.options = named
         wanted = ("verifier/test-stdout.txt", "verifier/", "agent/", "result.json")
         best = next((value for part in wanted for name, value in named if name.startswith(part)), None)

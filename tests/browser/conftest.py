@@ -101,6 +101,7 @@ class Lab:
             """() => { const w = window.jupyterapp.shell.currentWidget;
             return w && w.context && w.context.sessionContext.session?.kernel?.connectionStatus === 'connected' }"""
         )
+        page.evaluate("window.jupyterapp.shell.collapseLeft?.()")
 
     def run_all(self, page) -> None:
         """Run every cell and wait for the last to end; an exception in a cell fails the test."""

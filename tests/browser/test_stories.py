@@ -46,12 +46,11 @@ def panel(page, title):
 
 
 def launch(page):
-    button = page.get_by_role("button", name="Launch", exact=True)
+    button = page.get_by_role("button", name=re.compile("Launch$"))  # its icon is part of its name
     page.wait_for_function(
         "() => [...document.querySelectorAll('button')].some(b => b.textContent.trim() === 'Launch' && !b.disabled)"
     )
-    button.click()
-    button.click(force=True)  # the second click is harmless
+    button.dblclick()  # the second click is harmless
 
 
 def wait_state(page, *states):
@@ -80,7 +79,7 @@ def test_pick_launch_watch_cancel_launch_again_explore_compare(lab, new_page, pi
     slow = write_slow_task(lab.folder / "slow")
     page.get_by_label("Tasks", exact=True).fill(str(slow))
     page.get_by_label("Tasks", exact=True).press("Tab")
-    page.locator(".hnb-code", has_text=str(slow)).first.wait_for()
+    page.get_by_label("The same in Python").filter(has_text=str(slow)).wait_for()
     launch(page)
     wait_state(page, "starting", "running")
     page.locator('.hnb-row .hnb-badge[data-state="agent"]').wait_for()
@@ -93,7 +92,7 @@ def test_pick_launch_watch_cancel_launch_again_explore_compare(lab, new_page, pi
     )
     page.get_by_label("Agents", exact=True).fill("oracle\nnop")
     page.get_by_label("Agents", exact=True).press("Tab")
-    page.locator(".hnb-code", has_text='"nop"').first.wait_for()
+    page.get_by_label("The same in Python").filter(has_text='"nop"').wait_for()
     launch(page)
     wait_state(page, "finished")
 
