@@ -15,6 +15,7 @@ from harbor_nb.widgets.parts import Panel, call, literal
 
 _SAMPLES = "sample tasks"  # how the form names the folder that sample_tasks() gives
 _PAUSE_SEC = 0.4  # of quiet typing before the plan is drawn anew
+_AGAIN_SEC = 2.0  # a job starts so fast that the second half of a double click would start another
 _AGENTS = "oracle nop claude-code codex gemini-cli opencode openhands terminus-2 mini-swe-agent aider goose".split()
 
 
@@ -141,8 +142,9 @@ class JobLauncher(Panel):
                 plan = self.plan
                 return plan.launch() if plan is not None else None
             finally:
-                self._busy.release()
-                self._launch.disabled = self.plan is None
+                again = threading.Timer(_AGAIN_SEC, self._ready)
+                again.daemon = True
+                again.start()
 
         def done(jobs: Any) -> None:
             if jobs is None:
@@ -155,10 +157,14 @@ class JobLauncher(Panel):
 
         self._behind(work, done)
 
+    def _ready(self) -> None:
+        self._busy.release()
+        self._launch.disabled = self.plan is None
+
     def _settle(self, turn: int, plan: Any, preview: str) -> None:
         if turn == self._turn:  # else a later plan is on its way
             self.plan, self._preview.value = plan, preview
-            self._launch.disabled = plan is None
+            self._launch.disabled = plan is None or self._busy.locked()
 
     def _changed(self, _: Any) -> None:
         if self._timer:
@@ -183,16 +189,16 @@ class JobLauncher(Panel):
         except OSError as error:
             self._say(f"can't list {folder}: {error.strerror}", "error")
             return
-        marked = [
+        marked: list[tuple[str, str]] = [
             (f"{child.name}{'  (task)' if (child / 'task.toml').exists() else '/'}", str(child)) for child in inside
         ]
         if (folder / "task.toml").exists():
-            marked = []
+            marked.clear()
         self._browse.options = [(f"in {folder}", ""), ("../", str(folder.parent)), *marked[:500]]
         self._browse.value = ""
         self._tasks.options = [
             _SAMPLES,
-            *(_named(Path(place)) for place in (folder, *(path for _, path in marked[:100]))),
+            *(_named(Path(place)) for place in (str(folder), *(path for _, path in marked[:100]))),
         ]
 
     def _picture(self) -> dict[str, Any]:
