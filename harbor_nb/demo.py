@@ -101,6 +101,8 @@ def _require_results(trials: "pd.DataFrame") -> None:
 
 
 def _report(trials: "pd.DataFrame", folder: Path) -> None:
+    from markupsafe import Markup
+
     from harbor_nb._display import render
     from harbor_nb.results import charts
     from harbor_nb.results.summaries import summary
@@ -117,8 +119,8 @@ def _report(trials: "pd.DataFrame", folder: Path) -> None:
         "demo_report",
         summary=table.reset_index().to_dict("split"),
         per_task=per_task.reset_index().to_dict("split"),
-        rewards=rewards.svg,
-        phases=phases.svg,
+        rewards=Markup(rewards.svg),
+        phases=Markup(phases.svg),
         recorded=recorded,
         when=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         python=sys.version.split()[0],
