@@ -6,22 +6,13 @@ from typing import Any
 
 _ROOMS = {
     "backends.catalog": "environments",
-    "backends.readiness": "check check_agent Readiness",
-    "credentials": "load_env save_env env_example Credentials",
+    "backends.readiness": "check Readiness",
     "running.plans": "plan Plan",
     "running.launcher": "launch",
     "running.handles": "attach Job Jobs",
-    "running.diagnosis": "diagnose Diagnosis",
-    "running.repairs": "repair Repair find_broken",
-    "running.leftovers": "sandboxes terminate",
-    "running.calibration": "calibrate Calibration",
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
-    "results.comparison": "compare Comparison",
-    "practice_clouds.description": "Practice",
-    "known_failures": "register_failure",
-    "samples": "sample_tasks sample_jobs",
-    "widgets": "EnvironmentPicker CredentialsPanel JobLauncher JobMonitor ResultsExplorer CompareView app",
+    "samples": "sample_tasks",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}

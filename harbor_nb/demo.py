@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BadInputError, HarborNbError
-from harbor_nb.samples import sample_jobs, sample_tasks
+from harbor_nb.samples import sample_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +36,7 @@ def run_demo(
 
     Args:
         output: folder for `report.html`, `chart.png` and the jobs.
-        environments: where to run; empty means `local`, and docker when an engine answers. Where neither can run,
-            the recorded jobs are shown instead, and the output says so.
+        environments: where to run; empty means `local`, and docker when an engine answers.
         tasks: a task or dataset folder; the sample tasks by default.
         attempts: trials of each agent on each task.
 
@@ -46,13 +45,11 @@ def run_demo(
 
     Raises:
         BadInputError: `output` can't be written.
-        HarborNbError: a job could not be launched.
+        HarborNbError: nothing can run here, or no trial got a result.
 
     Example:
         >>> trials = run_demo(output="demo")  # doctest: +SKIP
     """
-    from harbor_nb.results import frames
-
     folder = Path(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,11 +63,8 @@ def run_demo(
         jobs = _launch(folder, chosen, tasks, attempts)
         trials = jobs.trials()
         _require_results(trials)
-    elif environments:
-        raise HarborNbError(f"none of {', '.join(environments)} can run here: {left_out[0]}")
     else:
-        print("Nothing can run jobs here, so these are RECORDED jobs that ship with harbor_nb.")
-        trials = frames.trials(sample_jobs())
+        raise HarborNbError(f"nothing can run jobs here: {' | '.join(left_out)}")
     _report(trials, folder)
     return trials
 
