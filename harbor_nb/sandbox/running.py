@@ -17,6 +17,10 @@ from harbor_nb.sandbox.tiers import bwrap, tier
 
 OVERLAID = ("usr", "etc", "opt")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Docker's default capabilities but for device nodes and raw sockets: root inside may not mount the host's disk.
+_CAPABILITIES = (
+    "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service sys_chroot audit_write setfcap"
+)
 _HIDDEN = ("shadow", "gshadow", "ssh", "ssl/private", "sudoers")
 
 
@@ -143,17 +147,29 @@ class Sandbox:
         if self._init is None or self._init.returncode is not None:
             raise SandboxError("the sandbox does not run; start it first")
         words = ["/bin/bash", "-c", command] if isinstance(command, str) else list(command)
-        enter = ["nsenter", "-t", str(self._pid), "-m", "-p", "-i", "-u", "-n", "-r"]
+        enter = [
+            shutil.which("nsenter") or "/usr/bin/nsenter",
+            "-t",
+            str(self._pid),
+            "-m",
+            "-p",
+            "-i",
+            "-u",
+            "-n",
+            "-r",
+        ]
         if os.geteuid() != 0:
             enter += ["-U", "--preserve-credentials"]
         variables = {**self.env, **(env or {})}
-        inner = ["/usr/bin/env", "-i", "-C", cwd or self.image.workdir, *(f"{k}={v}" for k, v in variables.items())]
+        # Values go by the environment, where `ps` does not show them; the loader's own would act on the host's nsenter.
+        loader = {key: variables.pop(key) for key in list(variables) if key.startswith(("LD_", "GLIBC_", "GCONV_"))}
+        inner = ["/usr/bin/env", "-C", cwd or self.image.workdir, *(f"{key}={value}" for key, value in loader.items())]
         inner += self._as_user(user if user is not None else self.image.user)
         with tempfile.TemporaryFile(dir=self.folder) as out, tempfile.TemporaryFile(dir=self.folder) as err:
             # Files, not pipes: a background process that keeps the output open does not hold the exec.
             process = await asyncio.create_subprocess_exec(
                 *enter, "--", *inner, *words, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err,
-                start_new_session=True, env={"PATH": PATH},
+                start_new_session=True, env=variables,
             )  # fmt: skip
             self._groups.add(process.pid)
             timed_out = False
@@ -173,11 +189,15 @@ class Sandbox:
             return ExecResult(out.read(), err.read(), code, timed_out)
 
     def _as_user(self, user: str | int | None) -> list[str]:
+        bounded = ["setpriv", "--bounding-set", ",".join(["-all", *(f"+{name}" for name in _CAPABILITIES.split())])]
         if user in (None, "", "root", "0", 0):
-            return []
+            return [*bounded, "--"] if os.geteuid() == 0 else []
         if os.geteuid() != 0:
             raise SandboxError(f'user {user!r} needs harbor_nb to run as root here; use environment="docker"')
-        return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"]
+        # The user's own group is known only inside; a number without an account is its own group.
+        find = 'u=$1; shift; g=$(id -g "$u" 2>/dev/null) && how=--init-groups || { g=$u; how=--clear-groups; }; '
+        enter = f'exec {" ".join(bounded)} --reuid="$u" --regid="$g" "$how" -- "$@"'
+        return ["/bin/sh", "-c", find + enter, "sh", str(user)]
 
     @staticmethod
     async def _end(process: asyncio.subprocess.Process) -> None:
