@@ -21,7 +21,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CAPABILITIES = (
     "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service sys_chroot audit_write setfcap"
 )
-_HIDDEN = ("shadow", "gshadow", "ssh", "ssl/private", "sudoers")
+_HIDDEN = ("shadow", "gshadow", "shadow-", "gshadow-", "ssh", "ssl/private", "sudoers")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Sandbox:
                 command += ["--ro-bind", "/dev/null", str(path)]
         for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
             if Path("/", name).is_symlink():
-                command += ["--symlink", os.readlink(Path("/", name)), f"/{name}"]
+                command += ["--symlink", str(Path("/", name).readlink()), f"/{name}"]
         command += ["--proc", "/proc", "--dev", "/dev", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
         command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
         if not network:
