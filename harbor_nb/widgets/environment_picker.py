@@ -34,8 +34,8 @@ class EnvironmentPicker(Panel):
         self._boxes: dict[str, ipw.Checkbox] = {}
         self._facts: dict[str, ipw.HTML] = {}
         self._records: dict[str, dict[str, Any]] = {}
-        self._list = ipw.VBox()
-        self._more = ipw.Accordion(children=[ipw.VBox()], selected_index=None)
+        self._list = ipw.VBox().add_class("hnb-envs")
+        self._more = ipw.Accordion(children=[ipw.VBox().add_class("hnb-envs")], selected_index=None)
         self._live = ipw.Button(description="Check live", tooltip="Ask the engine or the vendor's API now")
         self._again = ipw.Button(description="Refresh", tooltip="Look again at what is installed and set")
         self._guide = ipw.HTML()

@@ -5,9 +5,10 @@ import time
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harbor_nb.known_failures import Failure, match
+if TYPE_CHECKING:
+    from harbor_nb.known_failures import Failure
 
 FINAL = frozenset({"finished", "cancelled", "failed", "lost", "unknown"})
 _PHASES = {
@@ -22,8 +23,10 @@ _OF_FRAME = ["trial", "task", "agent", "status", "reward", "exception", "message
 
 
 @lru_cache(4096)
-def known(exception: str | None, message: str | None, environment: str | None) -> Failure | None:
+def known(exception: str | None, message: str | None, environment: str | None) -> "Failure | None":
     """Return the known failure behind an exception; remembered, since many trials fail alike."""
+    from harbor_nb.known_failures import match
+
     return match(exception, message, environment=environment) if exception else None
 
 
