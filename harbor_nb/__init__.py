@@ -12,7 +12,7 @@ _ROOMS = {
     "running.handles": "attach Job Jobs",
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
-    "samples": "sample_tasks",
+    "samples": "sample_tasks sample_jobs",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
