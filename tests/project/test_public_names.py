@@ -10,7 +10,7 @@ import harbor_nb
 
 PROMISED = """
 environments check plan launch attach jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable
-to_parquet summary sample_tasks Plan Job Jobs Readiness HarborNbError
+to_parquet summary sample_tasks load_env save_env env_example Plan Job Jobs Readiness HarborNbError
 """.split()
 
 
