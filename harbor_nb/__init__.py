@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 _ROOMS = {
+    "credentials": "load_env save_env env_example Credentials",
     "backends.catalog": "environments",
     "backends.readiness": "check Readiness",
     "running.plans": "plan Plan",
