@@ -9,9 +9,39 @@ import pytest
 import harbor_nb
 
 PROMISED = """
-environments check plan launch attach jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable
-to_parquet summary sample_tasks Plan Job Jobs Readiness HarborNbError
-EnvironmentPicker CredentialsPanel JobLauncher JobMonitor ResultsExplorer CompareView app
+CompareView
+CredentialsPanel
+EnvironmentPicker
+HarborNbError
+Job
+JobLauncher
+JobMonitor
+Jobs
+Plan
+Readiness
+ResultsExplorer
+app
+artifacts
+attach
+check
+env_example
+environments
+events
+jobs
+launch
+load_env
+phases
+plan
+rewards
+sample_jobs
+sample_tasks
+save_env
+summary
+task_steps
+to_parquet
+trajectory_steps
+trials
+unreadable
 """.split()
 
 
