@@ -13,6 +13,7 @@ _ROOMS = {
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
     "samples": "sample_tasks",
+    "known_failures": "register_failure",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
