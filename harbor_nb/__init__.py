@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 _ROOMS = {
+    "credentials": "load_env save_env env_example Credentials",
     "backends.catalog": "environments",
     "backends.readiness": "check Readiness",
     "running.plans": "plan Plan",
@@ -14,6 +15,7 @@ _ROOMS = {
     "results.summaries": "summary",
     "samples": "sample_tasks",
     "known_failures": "register_failure",
+    "samples": "sample_tasks sample_jobs",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
