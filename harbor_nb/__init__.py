@@ -13,7 +13,6 @@ _ROOMS = {
     "running.handles": "attach Job Jobs",
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
-    "samples": "sample_tasks",
     "known_failures": "register_failure",
     "samples": "sample_tasks sample_jobs",
     "errors": "HarborNbError",

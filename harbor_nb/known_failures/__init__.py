@@ -68,7 +68,7 @@ class KnownFailure:
     def _fits(self, exception: str, message: str, phase: str | None, environment: str | None, code: int | None) -> bool:
         type_pattern, text_pattern = self._patterns
         return (
-            (not self.phase or phase is None or phase in self.phase)
+            (not self.phase or phase in self.phase or (phase is None and bool(self.message)))
             and (not self.environment or environment is None or environment in self.environment)
             and (not self.exit_code or code in self.exit_code)
             and (self.output or bool(exception) or not type_pattern)
