@@ -5,10 +5,9 @@ import time
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from harbor_nb.known_failures import Failure
+from harbor_nb.known_failures import KnownFailure, match
 
 FINAL = frozenset({"finished", "cancelled", "failed", "lost", "unknown"})
 _PHASES = {
@@ -23,10 +22,8 @@ _OF_FRAME = ["trial", "task", "agent", "status", "reward", "exception", "message
 
 
 @lru_cache(4096)
-def known(exception: str | None, message: str | None, environment: str | None) -> "Failure | None":
+def known(exception: str | None, message: str | None, environment: str | None) -> KnownFailure | None:
     """Return the known failure behind an exception; remembered, since many trials fail alike."""
-    from harbor_nb.known_failures import match
-
     return match(exception, message, environment=environment) if exception else None
 
 
