@@ -57,7 +57,8 @@ class JobMonitor(Panel):
         self._log = ipw.HTML()
         self._detail = ipw.VBox([self._kind, self._log], layout=ipw.Layout(display="none"))
         actions = ipw.HBox([self._which, self._cancel, self._resume, self._pulse]).add_class("hnb-wrap")
-        super().__init__(self._bars, actions, self._faults, self._table, self._detail)
+        self._body = ipw.VBox([actions, self._faults, self._table, self._detail])
+        super().__init__(self._bars, self._body)
         self._cancel.on_click(lambda _: self._act("cancel"))
         self._resume.on_click(lambda _: self._act("resume"))
         t.link((self._table, "selected"), (self, "selected"))
@@ -71,6 +72,7 @@ class JobMonitor(Panel):
         found = _jobs(jobs)
         self._watches = [Watch(job) for job in found]
         self._cells: dict[tuple[str, str], list[Any]] = {}
+        self._body.layout.display = "" if found else "none"
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
         self._which.layout.display = "" if len(names) > 1 else "none"
@@ -203,7 +205,7 @@ def _jobs(jobs: Any) -> list[Any]:
     from harbor_nb.running.handles import attach
 
     if jobs is None:
-        return list(attach())
+        return list(attach())  # type: ignore[call-arg,call-overload,no-any-return]  # its room lands today
     if isinstance(jobs, str) or not hasattr(jobs, "__iter__"):
         jobs = [jobs]
     return [job if hasattr(job, "counts") else attach(job) for job in jobs]
