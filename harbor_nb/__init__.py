@@ -12,6 +12,7 @@ _ROOMS = {
     "running.handles": "attach Job Jobs",
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
+    "results.comparison": "compare Comparison",
     "samples": "sample_tasks",
     "errors": "HarborNbError",
 }
