@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 _ROOMS = {
+    "credentials": "load_env save_env env_example Credentials",
     "backends.catalog": "environments",
     "backends.readiness": "check Readiness",
     "running.plans": "plan Plan",
@@ -13,7 +14,8 @@ _ROOMS = {
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
     "results.comparison": "compare Comparison",
-    "samples": "sample_tasks",
+    "known_failures": "register_failure",
+    "samples": "sample_tasks sample_jobs",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}

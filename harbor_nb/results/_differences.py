@@ -12,7 +12,17 @@ from harbor_nb.results._models import record
 from harbor_nb.results.reading import read_or_none
 
 _WHERE = ("environment.type", "environment.import_path")
-_NO_SETTING: tuple[str, ...] = ("job_name", "jobs_dir", "trial_name", "trials_dir", "job_id", "debug", "quiet", "metrics", "datasets")
+_NO_SETTING: tuple[str, ...] = (
+    "job_name",
+    "jobs_dir",
+    "trial_name",
+    "trials_dir",
+    "job_id",
+    "debug",
+    "quiet",
+    "metrics",
+    "datasets",
+)
 _NO_SETTING += ("tasks", "task", "type")  # which tasks there were is told by the pairing
 _APART_DAYS = 1.0
 _Lock = record("_Lock", harbor=dict[str, Any])

@@ -42,7 +42,9 @@ def _complete(x: pd.DataFrame, by: str, outcome: str) -> pd.DataFrame:
     if absent := [name for name in ("task", by) if name not in x]:
         raise BadInputError(f"The trials have no column {absent[0]!r}. There are: {', '.join(map(str, x.columns))}.")
     frame = x.reset_index(drop=True)
-    gone: dict[str, Any] = {name: pd.NA for name in (*_TEXT, *_TOLD, *_LABELS, "started_at", "finished_at") if name not in frame}
+    gone: dict[str, Any] = {
+        name: pd.NA for name in (*_TEXT, *_TOLD, *_LABELS, "started_at", "finished_at") if name not in frame
+    }
     frame = frame.assign(**gone)
     frame["side"] = frame[by].astype(object)
     for name in _TEXT:

@@ -15,7 +15,7 @@ _PHASES = {
 class Picture:
     """An Altair chart that shows itself as SVG wherever it is displayed."""
 
-    def __init__(self, chart: Any, text: str) -> None:
+    def __init__(self, chart: Any, text: str = "chart") -> None:
         self.chart = chart
         self._text = text
 
@@ -49,8 +49,8 @@ def rewards_chart(trials: "pd.DataFrame") -> Picture:
     """Draw the mean reward per task, a row of bars for each environment and agent."""
     import altair as alt
 
-    frame = _side(trials).dropna(subset=["reward"]).groupby(["side", "task"], as_index=False)["reward"].mean()
-    frame["reward"] = frame["reward"].astype(float)
+    known = _side(trials).dropna(subset=["reward"]).astype({"reward": float})
+    frame = known.groupby(["side", "task"], as_index=False)[["reward"]].mean()
     chart = alt.Chart(frame.astype({"side": object, "task": object}), width=160, height=90).mark_bar().encode(
         x=alt.X("reward:Q", title="mean reward", scale=alt.Scale(domain=[0, 1])), y=alt.Y("task:N", title=None),
     )  # fmt: skip
@@ -64,7 +64,7 @@ def phases_chart(trials: "pd.DataFrame") -> Picture:
     present = [column for column in _PHASES if column in trials]
     long = _side(trials).melt(["side"], present, "phase", "seconds").dropna()
     long["phase"], long["seconds"] = long["phase"].map(_PHASES), long["seconds"].astype(float)
-    frame = long.groupby(["side", "phase"], as_index=False)["seconds"].median()
+    frame = long.groupby(["side", "phase"], as_index=False)[["seconds"]].median()
     chart = alt.Chart(frame.astype({"side": object, "phase": object}), width=420).mark_bar().encode(
         x=alt.X("seconds:Q", title="median seconds a trial, phases stacked"), y=alt.Y("side:N", title=None),
         color=alt.Color("phase:N", sort=list(_PHASES.values())), tooltip=["side", "phase", "seconds"],
@@ -190,5 +190,7 @@ def comparison_chart(comparison: Any, kind: str = "all") -> Picture:
         return Picture(
             alt.Chart(pd.DataFrame({"at": [0]})).mark_text().encode(text=alt.value("no pair to draw")), title
         )
-    chart = alt.vconcat(*(draw(comparison) for draw in drawn), title=title).resolve_scale(color="independent")
+    chart = alt.vconcat(*(draw(comparison) for draw in drawn), title=title).resolve_scale(
+        color="independent", shape="independent"
+    )
     return Picture(chart, title)
