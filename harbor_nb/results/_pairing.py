@@ -196,7 +196,7 @@ def pair(found: Sides, other: str, invalid: pd.DataFrame | None = None) -> tuple
     """
     frame = found.trials[found.trials["side"].isin([found.baseline, other])]
     here = {side: _cells(frame[frame["side"] == side], found.key) for side in (found.baseline, other)}
-    pairs = here[found.baseline].join(here[other], how="inner", lsuffix="_baseline").reset_index()
+    pairs = here[found.baseline].add_suffix("_baseline").join(here[other], how="inner").reset_index()
     rows = []
     for side, against in ((found.baseline, other), (other, found.baseline)):
         lone = here[side].drop(index=here[against].index.intersection(here[side].index)).reset_index()

@@ -8,7 +8,7 @@ def _trial(task, side, reward=None, **more):
     told = {
         "task": task, "source": "made", "task_checksum": f"sum-{task}", "environment": side, "agent": "agent",
         "agent_version": "1", "model": "model", "provider": "maker", "reward": reward, "exception": None, "fault": None,
-        "status": "scored" if reward is not None else "unscored", "practice": False, "recorded": False, "fast_stop": False,
+        "status": "unscored" if reward is None else "scored", "practice": False, "recorded": False, "fast_stop": False,
     }  # fmt: skip
     return told | more
 

@@ -27,7 +27,7 @@ def rewards(folder: Path) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("docker, daytona", PAIRS)
+@pytest.mark.parametrize(("docker", "daytona"), PAIRS)
 def test_counts_flips_and_p_value(real_jobs, docker, daytona):
     jobs = real_jobs / "DESU-CLUB__beam-benchmark/jobs"
     before, after = rewards(jobs / docker), rewards(jobs / daytona)
