@@ -27,6 +27,10 @@ SETTINGS = {
 }
 
 
+def chromium_path() -> str:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+
+
 class Lab:
     """A notebook server: write notebooks, open them in a page, run, save, restart their kernels."""
 
@@ -162,9 +166,8 @@ def chromium():
     # of a module, not of the session: Playwright's loop must have ended before another module's async tests
     from playwright.sync_api import sync_playwright
 
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        browser = play.chromium.launch(executable_path=chromium_path(), headless=True, args=FLAGS)
         yield browser
         browser.close()
 
