@@ -9,8 +9,32 @@ import pytest
 import harbor_nb
 
 PROMISED = """
-environments check plan launch attach jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable
-to_parquet summary sample_tasks Plan Job Jobs Readiness HarborNbError
+HarborNbError
+Job
+Jobs
+Plan
+Readiness
+artifacts
+attach
+check
+env_example
+environments
+events
+jobs
+launch
+load_env
+phases
+plan
+rewards
+sample_jobs
+sample_tasks
+save_env
+summary
+task_steps
+to_parquet
+trajectory_steps
+trials
+unreadable
 """.split()
 
 
