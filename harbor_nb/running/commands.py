@@ -11,77 +11,64 @@ from typing import Any
 
 from harbor_nb._display import clean
 from harbor_nb.errors import BadInputError
-from harbor_nb.running.configs import environment_of, validated
+from harbor_nb.running.configs import validated
 
-_FLAGS = {
-    "n_attempts": "-k", "n_concurrent_trials": "-n", "timeout_multiplier": "--timeout-multiplier",
-    "agent_timeout_multiplier": "--agent-timeout-multiplier", "jobs_dir": "-o", "job_name": "--job-name",
-    "verifier_timeout_multiplier": "--verifier-timeout-multiplier",
-    "agent_setup_timeout_multiplier": "--agent-setup-timeout-multiplier",
-    "environment_build_timeout_multiplier": "--environment-build-timeout-multiplier",
-}  # fmt: skip
-_OURS = {"tasks", "datasets", "agents", "environment", "quiet"}  # quiet changes only what a terminal shows
-_ON_ENVIRONMENT = {
-    "force_build": "--force-build", "override_cpus": "--override-cpus", "override_memory_mb": "--override-memory-mb",
-    "override_storage_mb": "--override-storage-mb", "override_gpus": "--override-gpus",
-}  # fmt: skip
+_PLAIN = set(
+    "job_name jobs_dir n_attempts n_concurrent_trials timeout_multiplier agent_timeout_multiplier"
+    " verifier_timeout_multiplier agent_setup_timeout_multiplier environment_build_timeout_multiplier".split()
+)  # each is an option of the same name
+_ON_ENVIRONMENT = set("force_build override_cpus override_memory_mb override_storage_mb override_gpus".split())
+_FILTERS = {"task_names": "-i", "exclude_task_names": "-x", "n_tasks": "-l"}
 _REFUSED = {"--launch", "--upload", "--diff", "--dry-run", "--plugin", "--export-traces", "--print-config"}
 
 
 def equivalent(config: Mapping[str, Any]) -> str:
     """Give the `harbor run` line of a config; one that options can't say is run from its YAML."""
-    words = _as_options(config)
-    if words is None:
-        words = ["-c", f"{config['job_name']}.yaml"]
-    return shlex.join(["harbor", "run", *words])
+    return shlex.join(["harbor", "run", *(_as_options(config) or ["-c", f"{config['job_name']}.yaml"])])
 
 
 def _as_options(config: Mapping[str, Any]) -> list[str] | None:
-    words = _sources(config)
-    agents = config.get("agents") or [{"name": "oracle"}]
-    environment = dict(config.get("environment") or {})
-    same = [{key: value for key, value in agent.items() if key != "model_name"} for agent in agents]
-    plain = {"name", "import_path", "env"}
-    known = {"type", "import_path", *_ON_ENVIRONMENT}
-    if words is None or any(agent != same[0] for agent in same) or set(same[0]) - plain or set(environment) - known:
+    agents, environment = [{**agent} for agent in config["agents"]], {**config["environment"]}
+    models = [agent.pop("model_name", None) for agent in agents]
+    where = environment.pop("import_path", None) or str(environment.pop("type", "docker"))
+    settings = {
+        key: value
+        for key, value in config.items()
+        if key not in ("tasks", "datasets", "agents", "environment", "quiet")
+    }
+    words = _sources(config["tasks"], config["datasets"])
+    if not words or any(agent != agents[0] for agent in agents) or set(agents[0]) - {"name", "import_path", "env"}:
         return None
-    words += ["-a", str(same[0].get("name") or same[0].get("import_path"))]
-    for agent in agents:
-        words += ["-m", str(agent["model_name"])] if agent.get("model_name") else []
-    for key, value in (same[0].get("env") or {}).items():
-        words += ["--ae", f"{key}={value}"]
-    words += ["-e", environment.get("import_path") or environment_of(config)]
-    for key, flag in _ON_ENVIRONMENT.items():
-        if environment.get(key) is not None and environment[key] is not False:
-            words += [flag] if environment[key] is True else [flag, str(environment[key])]
-    for key, value in config.items():
-        if key in _FLAGS:
-            words += [_FLAGS[key], str(value)]
-        elif key not in _OURS and value:
-            return None
+    if set(environment) - _ON_ENVIRONMENT or set(settings) - _PLAIN:
+        return None
+    words += ["-a", str(agents[0].get("name") or agents[0].get("import_path"))]
+    words += [word for model in models if model for word in ("-m", model)]
+    words += [word for key, value in (agents[0].get("env") or {}).items() for word in ("--ae", f"{key}={value}")]
+    words += ["-e", where]
+    for key, value in (environment | settings).items():
+        flag = "--" + key.removesuffix("_trials").replace("_", "-")
+        words += [] if value in (None, False) else [flag] if value is True else [flag, str(value)]
     return words
 
 
-def _sources(config: Mapping[str, Any]) -> list[str] | None:
-    tasks, datasets = config.get("tasks") or [], config.get("datasets") or []
-    if len(datasets) == 1 and not tasks:
-        data = datasets[0]
-        if set(data) - {"path", "name", "version", "ref", "task_names", "exclude_task_names", "n_tasks"}:
-            return None
-        version = data.get("version") or data.get("ref")
-        words = (
-            ["-p", str(data["path"])] if data.get("path") else ["-d", data["name"] + (f"@{version}" if version else "")]
+def _sources(tasks: list[dict[str, Any]], datasets: list[dict[str, Any]]) -> list[str] | None:
+    data = dict(datasets[0]) if len(datasets) == 1 and not tasks else {}
+    if tasks and not datasets and all(set(task) == {"path", "source"} for task in tasks):
+        names = [Path(task["path"]).name for task in tasks]
+        folders = {Path(task["path"]).parent for task in tasks}
+        every = {path.parent.name for folder in folders for path in folder.glob("*/task.toml")}
+        data = (
+            {"path": str(folders.pop()), "task_names": [] if set(names) == every else names}
+            if len(folders) == 1
+            else {}
         )
-        for flag, names in (("-i", data.get("task_names")), ("-x", data.get("exclude_task_names"))):
-            words += [word for name in names or [] for word in (flag, name)]
-        return words + (["-l", str(data["n_tasks"])] if data.get("n_tasks") else [])
-    folders = {str(Path(task["path"]).parent) if set(task) <= {"path", "source"} else "" for task in tasks}
-    if datasets or len(folders) != 1 or "" in folders:
+    version = data.pop("version", None) or data.pop("ref", None)
+    path, name = data.pop("path", None), data.pop("name", None)
+    if not (path or name) or set(data) - set(_FILTERS):
         return None
-    folder = folders.pop()
-    names = [Path(task["path"]).name for task in tasks]
-    every = {child.parent.name for child in Path(folder).glob("*/task.toml")}
-    return ["-p", folder] + ([] if set(names) == every else [word for name in names for word in ("-i", name)])
+    given = [(_FILTERS[key], value if isinstance(value, list) else [value]) for key, value in data.items() if value]
+    words = ["-p", path] if path else ["-d", f"{name}@{version}" if version else name]
+    return words + [str(word) for flag, values in given for value in values for word in (flag, value)]
 
 
 def as_yaml(config: Mapping[str, Any]) -> str:
@@ -98,11 +85,11 @@ def parse_command(text: str) -> tuple[dict[str, Any], bool, dict[str, str]]:
     Returns:
         The config, whether the command named the job, and what its env file holds.
     """
+    from dotenv import dotenv_values
+
     words = shlex.split(text.replace("\\\n", " ").strip().removeprefix("$ ").removeprefix("!"))
-    while words and "=" in words[0] and words[0].split("=")[0].isidentifier():
-        raise BadInputError(
-            f"set {words[0].split('=')[0]} with load_env or os.environ, and paste the command without it"
-        )
+    if words and "=" in words[0]:
+        raise BadInputError(f"set {words[0].split('=')[0]} by load_env or os.environ, and paste the command without it")
     for start in (["harbor", "run"], ["harbor", "job", "start"], ["harbor", "jobs", "start"]):
         if words[: len(start)] == start:
             words = words[len(start) :]
@@ -116,21 +103,14 @@ def parse_command(text: str) -> tuple[dict[str, Any], bool, dict[str, str]]:
         [sys.executable, "-m", __name__], input=json.dumps(words), capture_output=True, text=True, check=False,
         env=environ, timeout=120,
     )  # fmt: skip
-    head, mark, told = done.stdout.rpartition("\0")
+    _, mark, told = done.stdout.rpartition("\0")
     if not mark:
-        lines = [line.strip("│╭╰╮╯─ ") for line in (head + done.stdout + done.stderr).splitlines()]
+        lines = [line.strip("│╭╰╮╯─ ") for line in (done.stdout + done.stderr).splitlines()]
         said = [line for line in lines if line and not line.startswith(("Usage", "Try "))]
         raise BadInputError(f"Harbor refuses this command: {clean(' '.join(said[-3:]), 400)}")
     config, named, env_file = json.loads(told)
-    return config, named, _env_file(env_file)
-
-
-def _env_file(path: str) -> dict[str, str]:
-    if not path:
-        return {}
-    from dotenv import dotenv_values
-
-    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    loaded = dotenv_values(env_file) if env_file else {}
+    return config, named, {name: value for name, value in loaded.items() if value is not None}
 
 
 def _resolve() -> None:

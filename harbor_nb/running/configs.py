@@ -1,6 +1,8 @@
 """Harbor's job configs as plain mappings: read from files, checked, with absolute paths, and free of secrets."""
 
 import difflib
+import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +12,9 @@ from harbor_nb._redaction import SECRET_NAME, redact, redactor
 from harbor_nb.errors import BadInputError
 
 LOCAL = "harbor_nb.local:LocalEnvironment"
+_PATHS = frozenset(
+    "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills jobs_dir".split()
+)
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-(.*))?\}")
 _SECRET_ARGUMENT = re.compile(r"(api_?key|secret|password|token|credentials?)$", re.IGNORECASE)
 _LARGEST_BYTES = 10 * 2**20
@@ -64,75 +69,40 @@ def validated(config: Mapping[str, Any]) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise BadInputError(
-                f"unknown field {place!r}{nearest(str(first['loc'][-1]), _fields(first['loc']))}"
-            ) from None
+            raise BadInputError(f"unknown field {place!r}{nearest(str(first['loc'][-1]), _known_fields())}") from None
         raise BadInputError(f"Harbor refuses {place or 'this plan'}: {redact(first['msg'])}") from None
 
 
-def _fields(place: tuple[Any, ...]) -> Iterable[str]:
+def _known_fields() -> set[str]:
     from harbor.models.job import config as job
     from harbor.models.trial import config as trial
 
-    models: dict[str, Any] = {
-        "environment": trial.EnvironmentConfig, "agents": trial.AgentConfig, "verifier": trial.VerifierConfig,
-        "tasks": trial.TaskConfig, "datasets": job.DatasetConfig, "retry": job.RetryConfig,
-    }  # fmt: skip
-    model: Any = models.get(str(place[0]), job.JobConfig) if len(place) > 1 else job.JobConfig
-    return list(model.model_fields)
+    parts = (trial.EnvironmentConfig, trial.AgentConfig, trial.VerifierConfig, trial.TaskConfig, job.DatasetConfig)
+    return {name for part in (*parts, job.RetryConfig, job.JobConfig) for name in part.model_fields}
 
 
-def absolute(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the config with every path of this machine made absolute: the runner works in another folder."""
-
-    def at(path: Any) -> str:
-        return str(Path(path).expanduser().resolve())
-
-    made = dict(config)
-    made["tasks"] = [
-        {**task, "path": at(task["path"])} if task.get("path") and not task.get("git_url") else task
-        for task in config.get("tasks") or []
-    ]
-    folders = ("path", "registry_path", "download_dir")
-    made["datasets"] = [
-        data if data.get("repo") else {k: at(v) if k in folders and v else v for k, v in data.items()}
-        for data in config.get("datasets") or []
-    ]
-    made["environment"] = environment = dict(config.get("environment") or {})
-    if environment.get("extra_docker_compose"):
-        environment["extra_docker_compose"] = [at(path) for path in environment["extra_docker_compose"]]
-    if made.get("extra_instruction_paths"):
-        made["extra_instruction_paths"] = [at(path) for path in made["extra_instruction_paths"]]
-    made["agents"] = [_absolute_agent(agent, at) for agent in config.get("agents") or []]
-    made["jobs_dir"] = at(config.get("jobs_dir") or "jobs")
-    return made
+def absolute(part: Any, key: str = "") -> Any:
+    """Return a config with each path to something here made absolute: the runner works in another folder."""
+    if isinstance(part, Mapping):
+        remote = part.get("git_url") or part.get("repo")
+        return {name: value if remote else absolute(value, name) for name, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [absolute(value, key) for value in part]
+    if key in _PATHS and isinstance(part, str | Path):
+        path = Path(part).expanduser()
+        return str(path.resolve()) if path.exists() or key == "jobs_dir" else str(part)
+    return part
 
 
-def _absolute_agent(agent: Mapping[str, Any], at: Any) -> dict[str, Any]:
-    made = dict(agent)
-    if made.get("load_trajectory"):
-        made["load_trajectory"] = at(made["load_trajectory"])
-    if made.get("skills"):
-        made["skills"] = [at(skill) if Path(skill).expanduser().exists() else str(skill) for skill in made["skills"]]
-    return made
-
-
-def _settings(config: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yield each mapping of a config that may hold a secret, and whether it is an environment of a process."""
-    people = [
-        *(config.get("agents") or []),
-        config.get("environment"),
-        config.get("verifier"),
-        config.get("user_agent"),
-    ]
-    for part in people:
-        if isinstance(part, dict):
-            if isinstance(part.get("env"), list):  # as old configs have it
-                part["env"] = dict(item.partition("=")[::2] for item in part["env"])
-            for key in ("env", "kwargs"):
-                if isinstance(part.get(key), dict):
-                    part[key] = dict(part[key])
-                    yield part[key], key == "env"
+def _settings(part: Any) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield each mapping of a config that may hold a secret, and whether it is the environment of a process."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():
+        if key == "env" and isinstance(value, list):  # as old configs have it
+            part[key] = dict(item.partition("=")[::2] for item in value)
+        if key in ("env", "kwargs") and isinstance(part[key], dict):
+            yield part[key], key == "env"
+        else:
+            yield from _settings(value)
 
 
 def hide_secrets(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
@@ -140,16 +110,16 @@ def hide_secrets(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str
     secrets: dict[str, str] = {}
     for values, is_env in _settings(config):
         for key, value in values.items():
-            named = SECRET_NAME if is_env else _SECRET_ARGUMENT
-            if not isinstance(value, str) or not value or _TEMPLATE.fullmatch(value):
-                continue
-            if not named.search(key) and redact(value) == value:
+            named = (SECRET_NAME if is_env else _SECRET_ARGUMENT).search(key)
+            if (
+                not isinstance(value, str)
+                or _TEMPLATE.fullmatch(value)
+                or not ((value and named) or redact(value) != value)
+            ):
                 continue
             stem = re.sub(r"\W", "_", key if is_env else key.upper())
-            name = next(
-                name for name in (stem, *(f"{stem}_{number}" for number in range(2, 1000)))
-                if secrets.get(name, environ.get(name, value)) == value
-            )  # fmt: skip
+            names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+            name = next(name for name in names if secrets.get(name, environ.get(name, value)) == value)
             secrets[name], values[key] = value, f"${{{name}}}"
             redactor.remember(name, value)
     return secrets
@@ -157,13 +127,7 @@ def hide_secrets(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str
 
 def needed_names(config: Mapping[str, Any]) -> set[str]:
     """Give the names of the variables that a config takes from the runner's environment and has no default for."""
-    found = (
-        _TEMPLATE.fullmatch(value)
-        for values, _ in _settings(config)
-        for value in values.values()
-        if isinstance(value, str)
-    )
-    return {match[1] for match in found if match and match[2] is None}
+    return set(re.findall(r'"\$\{([^}:"]+)\}"', json.dumps(config, default=str)))
 
 
 def environment_of(config: Mapping[str, Any]) -> str:

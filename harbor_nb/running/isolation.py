@@ -1,15 +1,15 @@
 """One bad trial does not sink the others: what fails outside of a trial's own run becomes that trial's result."""
 
 import asyncio
-import json
+import contextlib
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, override
 
 from harbor.agents.factory import AgentFactory
-from harbor.models.agent.context import AgentContext  # noqa: F401 - completes TrialResult's forward references
 from harbor.models.job.lock import TrialLock
+from harbor.models.task.task import Task
 from harbor.models.trial.config import TrialConfig
 from harbor.models.trial.result import AgentInfo, ExceptionInfo, ModelInfo, TrialResult
 from harbor.trial.hooks import TrialEvent, TrialHookEvent
@@ -39,29 +39,29 @@ class IsolatingQueue(TrialQueue):
             return await self._failed(config, error)
 
     async def _failed(self, config: TrialConfig, error: BaseException) -> TrialResult:
-        folder = config.trials_dir / config.trial_name
+        folder, at, task = config.trials_dir / config.trial_name, datetime.now(UTC), config.task
         folder.mkdir(parents=True, exist_ok=True)
-        at = datetime.now(UTC)
         info = ExceptionInfo.from_exception(error)
-        for field in ("exception_message", "exception_traceback"):
-            setattr(info, field, redact(getattr(info, field)))
+        info.exception_message, info.exception_traceback = redact(str(error)), redact(info.exception_traceback)
+        name, checksum, lock = str(task.name or Path(task.path or "").name), "", TrialLock.model_construct()
+        with contextlib.suppress(Exception):  # the task itself may be what is broken
+            made = Task(task.get_local_path(), disable_verification=config.verifier.disable)
+            name, checksum = made.name, made.checksum
+            lock = TrialLock.model_validate_json((folder / "lock.json").read_text())
         provider, _, model = (config.agent.model_name or "").rpartition("/")
-        task = config.task
+        agent = AgentInfo(
+            name=config.agent.name or config.agent.import_path or "oracle", version="unknown",
+            model_info=ModelInfo(name=model, provider=provider or None) if model else None,
+        )  # fmt: skip
         result = TrialResult(
-            trial_name=config.trial_name, task_name=_task_name(config), task_id=task.get_task_id(), source=task.source,
-            trial_uri=folder.resolve().as_uri(), task_checksum=_checksum(config), config=config, started_at=at,
-            finished_at=at, exception_info=info,
-            agent_info=AgentInfo(
-                name=config.agent.name or config.agent.import_path or "oracle", version="unknown",
-                model_info=ModelInfo(name=model, provider=provider or None) if model else None,
-            ),
+            trial_name=config.trial_name, task_name=name, task_id=task.get_task_id(), source=task.source, config=config,
+            trial_uri=folder.resolve().as_uri(), task_checksum=checksum, agent_info=agent, exception_info=info,
+            started_at=at, finished_at=at,
         )  # fmt: skip
         (folder / "config.json").write_text(config.model_dump_json(indent=4, exclude_defaults=True))
         (folder / "exception.txt").write_text(info.exception_traceback)
         (folder / "result.json").write_text(result.model_dump_json(indent=4))
-        event = TrialHookEvent(
-            event=TrialEvent.END, task_name=result.task_name, config=config, result=result, lock=_lock(folder)
-        )
+        event = TrialHookEvent(event=TrialEvent.END, task_name=name, config=config, result=result, lock=lock)
         for hook in self._hooks[TrialEvent.END]:
             await hook(event)
         return result
@@ -87,30 +87,3 @@ def contain_preflight() -> None:
             _refused[config.model_dump_json()] = error
 
     setattr(AgentFactory, "run_preflight", preflight)  # noqa: B010 - a class method of Harbor, replaced
-
-
-def _task(config: TrialConfig) -> Any:
-    from harbor.models.task.task import Task
-
-    return Task(config.task.get_local_path(), disable_verification=config.verifier.disable)
-
-
-def _task_name(config: TrialConfig) -> str:
-    try:
-        return str(_task(config).name)
-    except Exception:  # noqa: BLE001 - the task may be what is broken
-        return str(config.task.name or Path(config.task.path or "").name)
-
-
-def _checksum(config: TrialConfig) -> str:
-    try:
-        return str(_task(config).checksum)
-    except Exception:  # noqa: BLE001 - the task may be what is broken
-        return ""
-
-
-def _lock(folder: Path) -> TrialLock:
-    try:
-        return TrialLock.model_validate(json.loads((folder / "lock.json").read_text()))
-    except (OSError, ValueError):
-        return TrialLock.model_construct()

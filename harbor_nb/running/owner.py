@@ -26,27 +26,19 @@ def _boot_id() -> str:
 
 
 def _pid_namespace() -> str:
-    with contextlib.suppress(OSError):
-        return str(Path("/proc/self/ns/pid").readlink())
-    return ""
+    path = Path("/proc/self/ns/pid")
+    return str(path.readlink()) if path.is_symlink() else ""
 
 
 def process_started(pid: int) -> float | None:
     """Give when a process started, on a clock that nobody can set; None for one that is gone or a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - ten times a second per job
-            fields = file.read().rpartition(b")")[2].split()
-        return None if fields[0] in (b"Z", b"X") else float(fields[19])
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-    except ProcessLookupError:
-        return None
-    try:  # where there is no /proc
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
-        return None
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if fields[0] in b"ZX" else float(fields[19])
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if not Path("/proc/self/stat").exists() and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            return psutil.Process(pid).create_time()
+    return None
 
 
 class OwnerRecord(BaseModel):
@@ -112,16 +104,14 @@ class OwnerRecord(BaseModel):
     def alive(self) -> bool | None:
         """Tell whether the runner lives; None when it can't be told from this machine."""
         if self.boot_id != _boot_id() or not self.boot_id:
-            if self.host != socket.gethostname():
-                return None
-            if self.boot_id:  # this machine, started again since
-                return False
-        if self.pid_namespace != _pid_namespace():
-            return None
-        if self.pid is None or self.pid_started is None:
-            return False
-        started = process_started(self.pid)
-        return started is not None and abs(started - self.pid_started) < 1
+            if self.host != socket.gethostname() or not self.boot_id:
+                return None if self.host != socket.gethostname() else self._runs()
+            return False  # this machine, started again since
+        return self._runs() if self.pid_namespace == _pid_namespace() else None
+
+    def _runs(self) -> bool:
+        started = process_started(self.pid) if self.pid is not None else None
+        return started is not None and self.pid_started is not None and abs(started - self.pid_started) < 1
 
 
 def _registry() -> Path:

@@ -1,9 +1,9 @@
 """What a plan would do, before it costs anything: trials, readiness, what similar trials took, and what to know."""
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb._display import clean
@@ -59,80 +59,58 @@ def _tell(check: Any, *names: Any) -> Any:
         return None
 
 
-def _history(plan: "Plan", config: Mapping[str, Any]) -> str:
-    """Say what trials with the same task names, agents and environment took and cost in this jobs folder."""
-    folder = Path(config["jobs_dir"])
-    if not folder.is_dir():
-        return "no history"
+def _history(config: Mapping[str, Any], number: int | None) -> str:
+    """Say what scored trials with the same task names, agents and environment took and cost in this jobs folder."""
     from harbor_nb.results.frames import trials
 
-    columns = ["task", "environment", "agent", "model", "status", "total_sec", "cost_usd"]
     try:
-        frame = trials(folder, columns=columns)
+        frame = trials(config["jobs_dir"], columns="task environment agent model status total_sec cost_usd".split())
     except HarborNbError:
         return "no history"
-    agents = {agent.get("name") or str(agent.get("import_path")).rpartition(":")[2] for agent in config["agents"]}
-    models = {str(agent.get("model_name") or "").rpartition("/")[2] for agent in config["agents"]}
-    frame = frame[
-        (frame["environment"] == environment_of(config)) & (frame["status"] == "scored") & frame["agent"].isin(agents)
-    ]
-    frame = frame[frame["model"].fillna("").str.rpartition("/")[2].isin(models)] if len(frame) else frame
-    if config.get("tasks"):
-        wanted = {Path(str(task.get("path") or task.get("name"))).name for task in config["tasks"]}
-        frame = frame[frame["task"].str.rpartition("/")[2].isin(wanted)] if len(frame) else frame
-    seconds, cost = frame["total_sec"].dropna(), frame["cost_usd"].dropna()
-    if seconds.empty:
+    people = {(agent.get("name") or str(agent.get("import_path")).rpartition(":")[2],
+               str(agent.get("model_name") or "").rpartition("/")[2]) for agent in config["agents"]}  # fmt: skip
+    wanted = {Path(str(task.get("path") or task.get("name"))).name for task in config["tasks"]}
+    frame = frame[(frame["status"] == "scored") & (frame["environment"] == environment_of(config))]
+    similar = [
+        row for row in frame.astype(object).where(frame.notna(), None).to_dict("records")
+        if (row["agent"], (row["model"] or "").rpartition("/")[2]) in people
+        and (not wanted or row["task"].rpartition("/")[2] in wanted)
+    ]  # fmt: skip
+    seconds, costs = (sorted(row[key] for row in similar if row[key] is not None) for key in ("total_sec", "cost_usd"))
+    if not seconds:
         return "no history"
-    told = f"{len(seconds)} similar trials took {seconds.median():.1f} s ({seconds.min():.1f} to {seconds.max():.1f})"
-    number = plan.n_trials
-    if not cost.empty:
-        told += f", cost ${cost.mean():.3f} each (${cost.min():.3f} to ${cost.max():.3f})"
-        told += f", so about ${cost.mean() * number:.2f} in all" if number else ""
+    told = f"{len(seconds)} similar trials took {median(seconds):.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f})"
+    if costs:
+        told += f" and cost ${median(costs):.3f} (${costs[0]:.3f} to ${costs[-1]:.3f})"
     if number:
-        rounds = number / min(number, int(config.get("n_concurrent_trials") or 4))
-        told += f"; about {rounds * seconds.mean():.0f} s for {number} trials"
+        width = min(number, int(config.get("n_concurrent_trials") or 4))
+        low, high = (number / width * seconds[at] for at in (0, -1))
+        told += f"; {number} trials take {low:.0f} to {high:.0f} s"
+        told += f" and cost ${number * costs[0]:.2f} to ${number * costs[-1]:.2f}" if costs else ""
     return told
 
 
 def _notes(plan: "Plan") -> list[str]:
-    notes = []
-    names = set(plan.environments)
-    if "docker" in names:
-        notes.append(
-            "docker sandboxes are ended at once after their trial; fast_stop=False waits as Harbor does"
-            if plan.fast_stop else "docker sandboxes are ended as Harbor does, up to 10 s each (fast_stop=False)"
-        )  # fmt: skip
-    if len(plan.configs) > 1:
-        loose = [agent["name"] for agent in plan.configs[0]["agents"] if _installs_newest(agent)]
-        notes.append(
-            f"the environments run side by side; {', '.join(loose)} is installed in each sandbox in its newest version:"
-            " give 'version' in the agent's kwargs to be sure that it is the same" if loose
-            else "the environments run side by side, with the same agent version"
-        )  # fmt: skip
-    off = os.environ.get("HARBOR_TELEMETRY", "").strip().lower() in {"0", "false", "no", "off", "disabled"}
-    if plan.practice is not None:
-        notes.append("practice: clouds are played by this machine; no vendor is asked and no telemetry sent")
-    elif not off:
-        notes.append("Harbor sends usage statistics about the job; os.environ['HARBOR_TELEMETRY'] = 'off' stops that")
+    loose = [agent["name"] for agent in plan.configs[0]["agents"] if _installs_newest(agent)]
     needed = set().union(*(needed_names(config) for config in plan.configs))
-    missing = sorted(name for name in needed if name not in os.environ and name not in plan.secrets)
-    if missing:
-        notes.append(f"{', '.join(missing)} is used by the plan and not set; load_env() or os.environ")
-    return notes + home()
+    missing = ", ".join(sorted(needed - set(os.environ) - set(plan.secrets)))
+    off = os.environ.get("HARBOR_TELEMETRY", "").strip().lower() in {"0", "false", "no", "off", "disabled"}
+    several, docker, real = len(plan.configs) > 1, "docker" in plan.environments, plan.practice is None
+    said = {
+        "docker sandboxes end at once after their trial; fast_stop=False waits up to 10 s as Harbor does": docker
+        and plan.fast_stop,
+        "the environments run side by side, with the same agent version": several and not loose,
+        f"the environments run side by side; {', '.join(loose)} is installed in its newest version in each sandbox: "
+        "fix it by 'version' in the agent's kwargs": several and loose,
+        "practice: this machine plays the clouds; no vendor is asked, no telemetry sent": not real,
+        "Harbor sends usage statistics; os.environ['HARBOR_TELEMETRY'] = 'off' stops that": not off and real,
+        f"not set, but used by the plan: {missing}; type load_env()": missing,
+    }  # fmt: skip
+    return [note for note, holds in said.items() if holds] + home()
 
 
 def _installs_newest(agent: Mapping[str, Any]) -> bool:
-    if not agent.get("name") or (agent.get("kwargs") or {}).get("version"):
-        return False
-    from harbor.agents.factory import AgentFactory
-    from harbor.agents.installed.base import BaseInstalledAgent
-    from harbor.models.trial.config import AgentConfig
-
-    try:
-        found = AgentFactory.get_agent_class_from_config(AgentConfig(name=agent["name"]))
-    except Exception:  # noqa: BLE001 - an agent whose extra is not installed
-        return True
-    return issubclass(found, BaseInstalledAgent)
+    return agent.get("name") not in (None, "oracle", "nop") and not (agent.get("kwargs") or {}).get("version")
 
 
 def preview(plan: "Plan") -> dict[str, Any]:
@@ -147,7 +125,7 @@ def preview(plan: "Plan") -> dict[str, Any]:
         ]
         jobs.append({
             "name": config["job_name"], "environment": environment, "trials": plan.n_trials, "readiness": said,
-            "ready": all(item.ready for item in told) and not exists, "history": _history(plan, config),
+            "ready": all(item.ready for item in told) and not exists, "history": _history(config, plan.n_trials),
             "agents": [" ".join(str(part) for part in agent if part) for agent in agents],
         })  # fmt: skip
     return {"jobs": jobs, "notes": _notes(plan)}
@@ -162,9 +140,3 @@ def text(shown: Mapping[str, Any]) -> str:
         lines.append(f"  {job['name']}: {number}, {', '.join(job['agents'])} on {job['environment']}")
         lines += [f"    {told}" for told in [*job["readiness"], job["history"]]]
     return clean("\n".join([*lines, *(f"  {note}" for note in shown["notes"])]))
-
-
-def in_notebook() -> bool:
-    """Tell whether this runs in a Jupyter kernel."""
-    shell = sys.modules.get("IPython")
-    return shell is not None and hasattr(shell.get_ipython(), "kernel")
