@@ -56,12 +56,10 @@ def use_fast_stop() -> bool:
 def _compose_binary() -> tuple[str, ...] | None:
     """Give the compose plugin's own binary; a third of each call is the docker CLI finding it."""
     try:
-        if tuple(DockerEnvironment.runtime().compose) != ("docker", "compose"):
-            return None
         asked = ["docker", "info", "--format", "{{json .ClientInfo.Plugins}}"]
         plugins = json.loads(subprocess.run(asked, capture_output=True, timeout=10, check=False).stdout)
         (path,) = [plugin["Path"] for plugin in plugins if plugin["Name"] == "compose" and not plugin.get("Err")]
         done = subprocess.run([path, "version"], capture_output=True, timeout=10, check=False)
         return (path,) if done.returncode == 0 else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, subprocess.TimeoutExpired):
+    except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
         return None

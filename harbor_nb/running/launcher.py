@@ -43,7 +43,7 @@ def start(
         ) from None
     except OSError as error:
         raise BadInputError(f"can't write to {folder.parent}: {error.strerror}; give another jobs_dir") from None
-    record = OwnerRecord.new(config["job_name"], environment, fast_stop)
+    record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
     record.practice = practice is not None
     return spawn(folder, config, record, secrets, practice)
 
@@ -75,12 +75,10 @@ def spawn(
 
 def _own_paths() -> list[str]:
     """Give what this process adds to Python's own path: agents in modules beside the notebook are found there."""
-    standard = sysconfig.get_paths()
-    places = [path or str(Path.cwd()) for path in sys.path]
+    standard = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     return [
-        path for path in dict.fromkeys(places)
-        if not path.startswith(standard["stdlib"]) and path not in standard.values() and not path.endswith(".zip")
-    ]  # fmt: skip
+        path for path in dict.fromkeys(place or str(Path.cwd()) for place in sys.path) if not path.startswith(standard)
+    ]
 
 
 def launch(

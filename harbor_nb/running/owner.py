@@ -64,7 +64,6 @@ class OwnerRecord(BaseModel):
     practice: bool = False
     recorded: bool = False
     fast_stop: bool = False
-    telemetry: bool = False
     temporary: str = ""
 
     @classmethod

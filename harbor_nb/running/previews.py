@@ -59,7 +59,10 @@ def _tell(check: Any, *names: Any) -> Any:
 
 
 def _notes(plan: "Plan") -> list[str]:
-    loose = [agent["name"] for agent in plan.configs[0]["agents"] if _installs_newest(agent)]
+    loose = [
+        agent["name"] for agent in plan.configs[0]["agents"]
+        if agent.get("name") not in (None, "oracle", "nop") and not (agent.get("kwargs") or {}).get("version")
+    ]  # fmt: skip
     needed = set().union(*(needed_names(config) for config in plan.configs))
     missing = ", ".join(sorted(needed - set(os.environ) - set(plan.secrets)))
     off = os.environ.get("HARBOR_TELEMETRY", "").strip().lower() in {"0", "false", "no", "off", "disabled"}
@@ -75,10 +78,6 @@ def _notes(plan: "Plan") -> list[str]:
         f"not set, but used by the plan: {missing}; type load_env()": missing,
     }  # fmt: skip
     return [note for note, holds in said.items() if holds] + home()
-
-
-def _installs_newest(agent: Mapping[str, Any]) -> bool:
-    return agent.get("name") not in (None, "oracle", "nop") and not (agent.get("kwargs") or {}).get("version")
 
 
 def preview(plan: "Plan") -> dict[str, Any]:

@@ -37,21 +37,18 @@ def _resolve_job_environment() -> None:
     setattr(EnvironmentFactory, "create_environment_from_config", create)  # noqa: B010 - a class method of Harbor
 
 
-def _prepare(config: Any, record: OwnerRecord, events: EventLog) -> None:
+def _prepare(record: OwnerRecord, events: EventLog) -> None:
     """Put in place what we do faster or safer, inside this process; where Harbor looks different the log says so."""
     from harbor_nb.running.isolation import contain_preflight
 
     contain_preflight()
     _resolve_job_environment()
-    kind = getattr(config.environment.type, "value", None)
-    if record.fast_stop and (kind == "docker" or (kind is None and config.environment.import_path is None)):
+    if record.fast_stop:
         from harbor_nb.running.docker import use_fast_stop
 
         record.fast_stop = use_fast_stop()
         if not record.fast_stop:
             events.add("note", message="Harbor's docker environment looks different: stopped as Harbor does")
-    else:
-        record.fast_stop = False
 
 
 async def _run(config_data: dict[str, Any], folder: Path, record: OwnerRecord) -> None:
@@ -62,7 +59,7 @@ async def _run(config_data: dict[str, Any], folder: Path, record: OwnerRecord) -
     events = EventLog(folder)
     beat = asyncio.create_task(_beat(record, folder))
     config = JobConfig.model_validate(config_data)
-    _prepare(config, record, events)
+    _prepare(record, events)
     job = await Job.create(config)
     events.follow(job)
     if not isolate(job):
