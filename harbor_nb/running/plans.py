@@ -125,9 +125,6 @@ def _made(given: list[dict[str, Any]], fast_stop: bool, practice: Any, loaded: d
         config["jobs_dir"] = str(Path(config.get("jobs_dir") or "jobs").expanduser().resolve())
         secrets |= _configs.hide_secrets(config, os.environ | secrets)
         checked = _configs.validated(config)
-        for agent in config["agents"] or [{"name": "oracle"}]:
-            if agent.get("model_name") is not None and not isinstance(agent["model_name"], str):
-                raise BadInputError(f"a model is a name, not {agent['model_name']!r}")
         if not checked.job_name.strip() or Path(checked.job_name).name != checked.job_name:
             raise BadInputError(f"{checked.job_name!r} can't be a folder's name; give another job name")
         if not (checked.tasks or checked.datasets or checked.source_jobs):

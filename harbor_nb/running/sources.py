@@ -28,9 +28,7 @@ def task_sources(
     for entry in as_list(tasks):
         data = _plain(entry)
         if data is not None:
-            is_task = {"git_url", "git_commit_id", "source"} & set(data) or (
-                set(data) <= {"path", "name", "ref", "overwrite", "download_dir"} and "/" in str(data.get("name", ""))
-            ) or (set(data) == {"path"} and (Path(data["path"]) / "task.toml").is_file())  # fmt: skip
+            is_task = "git_url" in data or "source" in data or (Path(data.get("path") or "") / "task.toml").is_file()
             found["tasks" if is_task else "datasets"].append(data)
         elif isinstance(entry, str) and (match := _GIT.fullmatch(entry)):
             git = {"git_url": match["url"], "git_commit_id": match["commit"], "path": match["path"]}
