@@ -79,7 +79,7 @@ class EnvironmentPicker(Panel):
                 self._draw(name)
                 self._update_snapshot()
 
-            self._behind(lambda name=name: check(name, live=True), done)  # type: ignore[misc,call-arg]  # its room lands today
+            self._behind(lambda name=name: check(name, live=True), done)
 
     def _row(self, name: str) -> ipw.HBox:
         if name not in self._boxes:

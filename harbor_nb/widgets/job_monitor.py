@@ -205,7 +205,7 @@ def _jobs(jobs: Any) -> list[Any]:
     from harbor_nb.running.handles import attach
 
     if jobs is None:
-        return list(attach())  # type: ignore[call-arg,call-overload,no-any-return]  # its room lands today
+        return list(attach())
     if isinstance(jobs, str) or not hasattr(jobs, "__iter__"):
         jobs = [jobs]
     return [job if hasattr(job, "counts") else attach(job) for job in jobs]
@@ -217,11 +217,7 @@ def _seconds(value: float) -> str:
 
 def _fault(key: Any, count: int) -> dict[str, Any]:
     if isinstance(key, str):
-        return {
-            "count": count,
-            "name": key,
-            "cause": "not a failure we know",
-            "fix": "job.diagnose()",
-            "fault": "unknown",
-        }
-    return {"count": count, "name": key.name, "cause": key.cause, "fix": key.fix, "fault": key.fault}
+        told = {"name": key, "cause": "not a failure we know", "fix": "job.diagnose()", "fault": "unknown"}
+    else:
+        told = {"name": key.name, "cause": key.cause, "fix": key.fix, "fault": key.fault}
+    return {"count": count, **told}
