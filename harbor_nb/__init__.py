@@ -13,6 +13,8 @@ _ROOMS = {
     "running.handles": "attach Job Jobs",
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
+    "results.comparison": "compare Comparison",
+    "known_failures": "register_failure",
     "samples": "sample_tasks sample_jobs",
     "errors": "HarborNbError",
 }
