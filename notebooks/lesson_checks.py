@@ -31,7 +31,7 @@ class Verdict:
         )
 
 
-class Wrong(Exception):
+class WrongAnswerError(Exception):
     """What is wrong with an answer."""
 
 
@@ -52,19 +52,22 @@ def check(name: str, answer: Any, *given: Any) -> Verdict:
         return Verdict(False, "put your answer in place of None, and run the cell again.")
     try:
         return Verdict(True, CHECKS[name](answer, *given))
-    except Wrong as wrong:
+    except WrongAnswerError as wrong:
         return Verdict(False, str(wrong))
-    except Exception as error:  # a wrong answer of any type is the learner's to read about, not a traceback
+    except Exception as error:  # noqa: BLE001 - a wrong answer of any type is the learner's to read about, not a traceback
         return Verdict(False, f"the check could not use this answer ({type(error).__name__}: {error}).")
 
 
 def _need(condition: Any, otherwise: str) -> None:
     if not bool(condition):
-        raise Wrong(otherwise)
+        raise WrongAnswerError(otherwise)
 
 
 def _number(answer: Any) -> float:
-    _need(not isinstance(answer, str | bool | pd.Series | pd.DataFrame), f"a number is wanted, this is a {type(answer).__name__}.")
+    _need(
+        not isinstance(answer, str | bool | pd.Series | pd.DataFrame),
+        f"a number is wanted, this is a {type(answer).__name__}.",
+    )
     return float(answer)
 
 
@@ -74,16 +77,29 @@ def _oracle_mean(answer: Any, trials: pd.DataFrame) -> str:
     sure = trials[~trials["task"].str.endswith("flaky-network")]
     every = sure["reward"].mean()
     right = sure.loc[sure["agent"] == "oracle", "reward"].mean()
-    _need(abs(value - every) > 1e-9 or every == right, "that is the mean over both agents; take the rows of the oracle.")
-    _need(abs(value - right) < 1e-9, f"{value:.3f} is not it; leave out flaky-network, take the oracle's rows, then the mean of `reward`.")
+    _need(
+        abs(value - every) > 1e-9 or every == right, "that is the mean over both agents; take the rows of the oracle."
+    )
+    _need(
+        abs(value - right) < 1e-9,
+        f"{value:.3f} is not it; leave out flaky-network, take the oracle's rows, then the mean of `reward`.",
+    )
     return f"{right:.1f}: the oracle gets full marks wherever no coin is thrown, so these tasks work here."
 
 
 @_check("05-fair-test")
 def _fair_test(answer: Any) -> str:
     _need(isinstance(answer, str) and answer.strip(), "give the text of test.sh, a string.")
-    _need("/logs/verifier/reward.txt" in answer, "it never writes /logs/verifier/reward.txt, so the trial would have no reward.")
-    paid = {"7\n": _run_test(answer, "7\n"), "": _run_test(answer, ""), "8\n": _run_test(answer, "8\n"), None: _run_test(answer, None)}
+    _need(
+        "/logs/verifier/reward.txt" in answer,
+        "it never writes /logs/verifier/reward.txt, so the trial would have no reward.",
+    )
+    paid = {
+        "7\n": _run_test(answer, "7\n"),
+        "": _run_test(answer, ""),
+        "8\n": _run_test(answer, "8\n"),
+        None: _run_test(answer, None),
+    }
     _need(paid["7\n"] == 1, f"the right number 7 in /app/count.txt gets {paid['7' + chr(10)]}; it should get 1.")
     _need(paid[""] == 0, "the empty file that the image already has still gets paid.")
     _need(paid["8\n"] == 0, "a wrong number (8) gets paid.")
@@ -99,7 +115,14 @@ def _run_test(script: str, count: str | None) -> float | None:
         if count is not None:
             Path(folder, "app/count.txt").write_text(count)
         text = script.replace("/app/", f"{folder}/app/").replace("/logs/", f"{folder}/logs/")
-        subprocess.run(["bash", "-c", text], cwd=folder, capture_output=True, timeout=10, check=False, env=os.environ | {"LC_ALL": "C"})
+        subprocess.run(
+            ["bash", "-c", text],
+            cwd=folder,
+            capture_output=True,
+            timeout=10,
+            check=False,
+            env=os.environ | {"LC_ALL": "C"},
+        )
         try:
             return float(Path(folder, "logs/verifier/reward.txt").read_text())
         except (OSError, ValueError):
@@ -111,9 +134,14 @@ def _agent_steps(answer: Any, steps: pd.DataFrame) -> str:
     _need(isinstance(answer, pd.Series), f"a Series is wanted, this is a {type(answer).__name__}.")
     right = steps[steps["source"] == "agent"].groupby("trial").size()
     every = steps.groupby("trial").size()
-    _need(not answer.sort_index().equals(every.sort_index()), "that counts the user's steps too; keep the rows whose source is agent.")
+    _need(
+        not answer.sort_index().equals(every.sort_index()),
+        "that counts the user's steps too; keep the rows whose source is agent.",
+    )
     _need(set(answer.index) == set(right.index), "its index should be the trials; group by `trial`.")
-    _need((answer.reindex(right.index).astype(int) == right).all(), "some counts differ from the number of agent steps.")
+    _need(
+        (answer.reindex(right.index).astype(int) == right).all(), "some counts differ from the number of agent steps."
+    )
     return f"{int(right.sum())} agent steps in {len(right)} trials."
 
 
@@ -122,5 +150,19 @@ def _slowest_verifier(answer: Any, trials: pd.DataFrame) -> str:
     _need(isinstance(answer, str), f"the task's name is wanted, a string; this is a {type(answer).__name__}.")
     medians = trials.groupby("task")["verifier_sec"].median()
     _need(answer in medians.index, f"{answer!r} is no task of this frame; the names are in the column `task`.")
-    _need(answer == medians.idxmax(), f"{answer} takes {medians[answer]:.2f} s in the median; another task takes longer.")
+    _need(
+        answer == medians.idxmax(), f"{answer} takes {medians[answer]:.2f} s in the median; another task takes longer."
+    )
     return f"{answer}, {medians.max():.2f} s in the median."
+
+
+@_check("08-verdict")
+def _verdict(answer: Any) -> str:
+    word = str(answer).strip().lower()
+    _need(
+        word in {"better", "worse", "equivalent", "inconclusive"},
+        "choose one of better, worse, equivalent, inconclusive.",
+    )
+    _need(word not in {"better", "worse"}, "0 lies inside the 95 % interval, so chance alone could have made it.")
+    _need(word != "equivalent", "the 90 % interval reaches to +0.06, past the margin of 0.05.")
+    return "neither a difference nor its absence is shown; more tasks would settle it."

@@ -1,11 +1,13 @@
 """Every lesson runs from top to bottom with no account, its solution passes its own check, and the file stays small."""
 
+import importlib.util
 import re
-import shutil
+import sys
 import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
@@ -61,16 +63,62 @@ def test_lesson_runs_and_its_solution_is_right(path: Path, tmp_path: Path):
     assert finished.stat().st_size <= 300_000, f"{finished.stat().st_size} bytes with outputs"
 
 
-def test_every_exercise_has_a_check_and_every_check_an_exercise():
-    asked = [name for path in LESSONS for name in re.findall(r'lesson_checks\.check\(\\"([\w-]+)\\"', path.read_text())]
-    import sys
+@pytest.fixture(scope="module")
+def checks():
+    spec = importlib.util.spec_from_file_location("lesson_checks", ROOT / "notebooks/lesson_checks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["lesson_checks"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["lesson_checks"]
 
-    sys.path.insert(0, str(ROOT / "notebooks"))
-    try:
-        import lesson_checks
-    finally:
-        sys.path.remove(str(ROOT / "notebooks"))
-    assert sorted(asked) == sorted(lesson_checks.CHECKS)
+
+TRIALS = pd.DataFrame(
+    {
+        "task": ["a", "a", "b", "b", "x/flaky-network"],
+        "agent": ["oracle", "nop", "oracle", "nop", "oracle"],
+        "reward": [1.0, 0.0, 1.0, 0.0, 0.0],
+        "verifier_sec": [1.0, 1.0, 2.0, 2.0, 0.5],
+    }
+)
+STEPS = pd.DataFrame({"trial": ["t", "t", "t", "u"], "source": ["user", "agent", "agent", "agent"]})
+PAYS_ALL = "echo 1 > /logs/verifier/reward.txt"
+FAIR = 'if [ "$(tr -d [:space:] < /app/count.txt)" = 7 ]; then echo 1; else echo 0; fi > /logs/verifier/reward.txt'
+ANSWERS = [
+    ("00-oracle-mean", (TRIALS,), 1.0, [(0.5, "both agents"), (2 / 3, "leave out flaky"), ("1", "a number is wanted")]),
+    ("05-fair-test", (), FAIR, [(PAYS_ALL, "still gets paid"), ("true", "never writes"), (7, "the text of test.sh")]),
+    (
+        "06-agent-steps",
+        (STEPS,),
+        STEPS[STEPS["source"] == "agent"].groupby("trial").size(),
+        [(STEPS.groupby("trial").size(), "counts the user's"), (3, "a Series is wanted")],
+    ),
+    ("07-slowest-verifier", (TRIALS,), "b", [("a", "another task"), ("c", "no task of this frame"), (2.0, "a string")]),
+    (
+        "08-verdict",
+        (),
+        "inconclusive",
+        [("equivalent", "past the margin"), ("worse", "chance"), ("same", "choose one")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "right", "wrong"), ANSWERS, ids=[row[0] for row in ANSWERS])
+def test_a_check_takes_the_right_answer_and_says_what_is_wrong_with_others(checks, name, given, right, wrong):
+    assert checks.check(name, right, *given).right
+    for answer, told in [(None, "in place of None"), *wrong]:
+        verdict = checks.check(name, answer, *given)
+        assert not verdict.right, answer
+        assert told in verdict.text
+        assert "Not yet" in repr(verdict)
+        assert "<script" not in checks.check(name, "<script>", *given)._repr_html_()
+
+
+def test_every_exercise_has_a_check_and_answers_in_this_file(checks):
+    asked = [name for path in LESSONS for name in re.findall(r'lesson_checks\.check\(\\"([\w-]+)\\"', path.read_text())]
+    assert sorted(asked) == sorted(checks.CHECKS) == sorted(row[0] for row in ANSWERS)
 
 
 def test_lessons_are_copied_whole_and_never_over_own_work(tmp_path: Path):
@@ -80,4 +128,3 @@ def test_lessons_are_copied_whole_and_never_over_own_work(tmp_path: Path):
     (folder / LESSONS[0].name).write_text("mine")
     classroom(folder)
     assert (folder / LESSONS[0].name).read_text() == "mine"
-    shutil.rmtree(folder)
