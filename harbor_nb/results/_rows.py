@@ -18,7 +18,7 @@ from pyarrow.fs import LocalFileSystem
 
 from harbor_nb._redaction import redact
 from harbor_nb.results import _cache
-from harbor_nb.results._models import AgentInfo, Model, TrialConfig, TrialResult, Usage, speakable
+from harbor_nb.results._models import AgentInfo, Model, TrialConfig, TrialResult, Usage, record, speakable
 from harbor_nb.results.reading import (
     FLAGS,
     LARGEST,
@@ -63,10 +63,12 @@ SCHEMA = pa.schema(
     + [*((name, TIME) for name in TIMES), *_SPENT, ("n_steps", _INTEGER)]
     + [("rewards", pa.list_(_REWARD)), ("steps", pa.list_(_STEP)), ("attempt", _INTEGER)]
 )
+_WORDS = ".".join([*_PATHS.values(), *_USAGE.values(), "version"]).split(".")
+_NOTHING = record("Nothing", **dict.fromkeys(_WORDS, str))()  # what is not there, has nothing
 _KEYS = ["trial", "size", "mtime_ns"]
 _MESSAGE = 4000  # characters of an exception's message that are kept: its head and its tail
 _RACY_NS = 2_000_000_000  # a file younger than this may change again within one tick of the clock
-_CHUNK = 20_000  # trials a table; keeps Python's objects few
+_CHUNK = 2_000  # trials a table; keeps Python's objects few
 _VERSION_NUMBER = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+[\w.+-]*")
 _decode = msgspec.json.Decoder(TrialResult).decode
 _LOCAL = "harbor_nb.local:LocalEnvironment"
@@ -178,11 +180,9 @@ def arrow(values: Sequence[Any], kind: pa.DataType) -> Any:
 
 def _of(things: Iterable[Any], path: str) -> list[Any]:
     """Return the value at the end of a path of fields, of each thing; None where the path breaks off."""
-    first, *rest = path.split(".")
-    values = list(map(attrgetter(first), things))
-    for name in rest:
-        values = [value and getattr(value, name) for value in values]
-    return values
+    for name in path.split("."):
+        things = map(attrgetter(name), [thing or _NOTHING for thing in things])
+    return list(things)
 
 
 def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
@@ -194,9 +194,7 @@ def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
     """
     *head, results = zip(*entries, strict=True) if entries else ((),) * 6
     raised, rewards = [_raised(r) for r in results], [_rewards(r.verifier_result) for r in results]
-    spent = _of(results, "agent_result")
-    if any(_of(results, "step_results")):
-        spent = [_usage(r) for r in results]
+    spent = [_usage(r) for r in results]
     columns: dict[str, Any] = {
         **dict(zip(SCHEMA.names, head, strict=False)),
         **{name: _of(results, path) for name, path in _PATHS.items()},
@@ -206,7 +204,7 @@ def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
         "exception": [error and error.exception_type for error in raised],
         "exception_message": _redacted([error and _cut(error.exception_message) for error in raised]),
         "phase": [error and _phase(r, error) for r, error in zip(results, raised, strict=True)],
-        **{name: [used and getattr(used, field) for used in spent] for name, field in _USAGE.items()},
+        **{name: _of(spent, field) for name, field in _USAGE.items()},
         "n_steps": [len(r.step_results or " ") if done else None for r, done in zip(results, head[-1], strict=True)],
         "steps": [r.step_results and [_step(step) for step in r.step_results] for r in results],
     }
