@@ -114,13 +114,15 @@ class Cloud(Toolbox):
         store = self.storage
         return json_answer({
             "accessKey": store.access_key, "secret": store.secret, "sessionToken": store.token, "bucket": BUCKET,
-            "storageUrl": self.storage_url, "organizationId": _ORGANIZATION, "region": REGION,
+            "storageUrl": self.storage_url,
+            "organizationId": _ORGANIZATION, "region": REGION,
         })  # fmt: skip
 
     async def current_key(self, _request: Request) -> Response:
         return json_answer({
             "name": "practice", "value": "practice-***", "createdAt": datetime.now(UTC).isoformat(),
-            "userId": "practice", "permissions": ["write:sandboxes", "delete:sandboxes"], "lastUsedAt": None, "expiresAt": None,
+            "userId": "practice", "permissions": ["write:sandboxes", "delete:sandboxes"],
+            "lastUsedAt": None, "expiresAt": None,
         })  # fmt: skip
 
     async def create(self, request: Request) -> Response:

@@ -131,10 +131,15 @@ class Guard:
             if status:
                 raise
             await self.vendor.failure(_known(error, where, self.name))(scope, receive, counted)
-        if status >= 400:
-            log.info(
-                "practice %s: %s -> %d (%.0f ms)", self.name, redact(where), status, 1000 * (time.monotonic() - began)
-            )
+        level = logging.INFO if status >= 400 else logging.DEBUG
+        log.log(
+            level,
+            "practice %s: %s -> %d (%.0f ms)",
+            self.name,
+            redact(where),
+            status,
+            1000 * (time.monotonic() - began),
+        )
 
     def _admit(self, request: Request) -> None:
         if not _HOST.match(request.headers.get("host", "")):

@@ -95,7 +95,8 @@ async def serve_http(app: Any, listener: socket.socket, **options: Any) -> tuple
 
 def loopback() -> tuple[socket.socket, int]:
     """Listen on a random port of 127.0.0.1."""
-    listener = socket.socket()
+    # The protocol is named so that asyncio turns Nagle's wait off: 40 ms a call.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(512)
     return listener, listener.getsockname()[1]
