@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 _ROOMS = {
+    "credentials": "load_env save_env env_example Credentials",
     "backends.catalog": "environments",
     "backends.readiness": "check Readiness",
     "running.plans": "plan Plan",
@@ -12,7 +13,10 @@ _ROOMS = {
     "running.handles": "attach Job Jobs",
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
-    "samples": "sample_tasks",
+    "results.comparison": "compare Comparison",
+    "known_failures": "register_failure",
+    "samples": "sample_tasks sample_jobs",
+    "widgets": "EnvironmentPicker CredentialsPanel JobLauncher JobMonitor ResultsExplorer CompareView app",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN(?!S)|PASSWORD|CREDENTIAL|AUTH|JWT", re.IGNORECASE)
+_LOOKS_SECRET = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+=~-]{24,}", re.ASCII)
+_IN_URL = re.compile(r"://[^\s/:@]*:([^\s/@]+)@")
 _SHORTEST = 6  # shorter values would take ordinary words out of the text
 
 
@@ -50,6 +52,13 @@ class Redactor:
             self._names = {spelling: key for key, texts in self._values.items() for spelling in texts}
             longest_first = sorted((re.escape(text) for text in self._names), key=len, reverse=True)
             self._pattern = re.compile("|".join(longest_first))
+
+    def remember_loaded(self, name: str, value: str) -> None:
+        """Remember a value from a `.env` file if its name or its look says that it is secret."""
+        if SECRET_NAME.search(name) or _LOOKS_SECRET.fullmatch(value.strip()):
+            self.remember(name, value)
+        for password in _IN_URL.findall(value):
+            self.remember(name, password)
 
     def remember_environment(self, names: Iterable[str] = ()) -> None:
         """Remember what the process environment holds under these names and under any name that looks secret."""

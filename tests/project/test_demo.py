@@ -62,7 +62,7 @@ def test_cancel_and_a_killed_runner_are_told_truly(tmp_path: Path):
     assert children
     runner.kill()
     _until(lambda: lost.state == "lost")
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _gone, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
 
 
@@ -113,7 +113,8 @@ def test_nothing_of_the_host_is_visible_in_the_sandbox(tmp_path: Path, monkeypat
             background = await sandbox.exec("sleep 1000 & echo started")
             alive = await sandbox.exec("ls /proc | grep -c '^[0-9]'; grep -l 'sleep' /proc/[0-9]*/cmdline | head -1")
             looked = await sandbox.exec(
-                f"env; cat /proc/*/environ; cat {canary}; ls /root /home /tmp /run; echo shadow $(cat /etc/shadow | wc -c) bytes; echo x > {written}"
+                f"env; cat /proc/*/environ; cat {canary}; ls /root /home /tmp /run; "
+                f"echo shadow $(cat /etc/shadow | wc -c) bytes; echo x > {written}"
             )
             return str((background.stdout, alive.stdout, looked.stdout, looked.return_code))
         finally:

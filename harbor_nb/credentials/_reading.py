@@ -1,0 +1,155 @@
+"""Find and decode `.env` files; a line that does not parse is told by its number, never by its text."""
+
+import io
+import os
+import re
+import stat
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+from dotenv.variables import Variable, parse_variables
+
+from harbor_nb.errors import CredentialsError
+
+_MOST_BYTES = 1 << 20
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
+
+
+@dataclass
+class EnvFile:
+    """What one file holds; its repr shows names only."""
+
+    path: Path
+    raw: dict[str, str] = field(default_factory=dict, repr=False)
+    lines: dict[str, int] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_env(start: Path | None = None) -> Path | None:
+    """Give the nearest `.env`, or `.env.local`, from `start` upward; another user's file has to be named."""
+    folder = (start or Path.cwd()).absolute()
+    for place in (folder, *folder.parents):
+        for name in (".env", ".env.local"):
+            path = place / name
+            try:
+                found = path.stat()
+            except OSError:
+                continue
+            if hasattr(os, "getuid") and found.st_uid not in (os.getuid(), 0):
+                raise CredentialsError(
+                    f"{path} belongs to another user; if you trust it, name it: load_env({str(path)!r})"
+                )
+            return path if name == ".env" else place / ".env"
+    return None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a `.env` file.
+
+    Raises:
+        CredentialsError: it is missing, no plain file, not readable, or too large.
+    """
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise CredentialsError(f"{path} is a folder; name the file itself, or move the folder away")
+        if not stat.S_ISREG(kind):
+            raise CredentialsError(f"{path} is not a plain file (a pipe or a device); copy its text to a file")
+        if path.stat().st_size > _MOST_BYTES:
+            raise CredentialsError(f"{path} is larger than 1 MB, so it is no .env file; name another")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise CredentialsError(f"{path} does not exist; type harbor_nb.env_example() for one to fill in") from None
+    except OSError as error:
+        raise CredentialsError(f"can't read {path}: {error.strerror}; check its owner and mode") from None
+
+
+def read_env(path: Path) -> EnvFile:
+    """Decode one file with python-dotenv's parser.
+
+    Raises:
+        CredentialsError: it can't be read, or is not text.
+    """
+    data = read_bytes(path)
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise CredentialsError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+    found = EnvFile(path, notes=_file_notes(path))
+    for binding in parse_stream(io.StringIO(text, newline="")):
+        source = binding.original.string
+        body = source.strip("\r\n")
+        first = binding.original.line + len(re.findall(r"\r\n|\n|\r", source[: len(source) - len(source.lstrip())]))
+        lines = len(re.findall(r"\r\n|\n|\r", body.lstrip())) + 1
+        where = f"line {first}" if lines == 1 else f"lines {first} to {first + lines - 1}"
+        if binding.error:
+            found.notes.append(f"{path.name}, {where}: can't be understood, so it was left out")
+            continue
+        if binding.key is None:
+            continue
+        doubts: list[str] = []
+        if not _NAME.fullmatch(binding.key):
+            found.notes.append(f"{path.name}, {where}: the name before '=' is no variable name, so it was left out")
+        elif binding.value is None:
+            found.notes.append(f"{path.name}, {where}: {binding.key} has no '=', so it was left out")
+        elif "\0" in binding.value:
+            found.notes.append(f"{path.name}, {where}: {binding.key} holds a NUL character, so it was left out")
+        else:
+            if binding.key in found.raw:
+                doubts.append(
+                    f"set twice in {path.name} (lines {found.lines[binding.key]} and {first}); the last holds"
+                )
+            if re.search(r"[\r\n]\s*(?:export\s+)?[A-Za-z_]\w*=", binding.value):
+                doubts.append(f"{where} of {path.name} hold another NAME= inside; is a quote not closed?")
+            found.raw[binding.key], found.lines[binding.key] = binding.value, first
+            found.doubts[binding.key] = doubts
+    return found
+
+
+def expand(name: str, value: str, known_values: dict[str, str]) -> tuple[str, list[str]]:
+    """Put variables in, `${NAME}` and `${NAME:-default}`, as python-dotenv does, and say that it was done."""
+    atoms = list(parse_variables(value))
+    names = [atom for atom in atoms if isinstance(atom, Variable)]
+    doubts = [f"${{{atom.name}}} was put in" for atom in names if atom.name in known_values]
+    doubts += [
+        f"${{{atom.name}}} is not set, so {'its default' if atom.default else 'nothing'} was put in"
+        for atom in names
+        if atom.name not in known_values
+    ]
+    return "".join(atom.resolve(known_values) for atom in atoms), doubts
+
+
+def _file_notes(path: Path) -> list[str]:
+    notes = []
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        notes.append(f"others on this machine can read {path.name}; type: chmod 600 {path.name}")
+    if (tracked := git_sees(path)) is not None:
+        notes.append(
+            f"{path.name} is committed to git; take it out with: git rm --cached {path.name}, and make new keys"
+            if tracked
+            else f"{path.name} is not ignored by git; add the line {path.name} to .gitignore"
+        )
+    return notes
+
+
+def git_sees(path: Path) -> bool | None:
+    """Tell whether git holds the file (True) or could take it (False); None if it ignores it or is not there."""
+    for arguments, answer in ((["ls-files", "--error-unmatch"], True), (["check-ignore", "-q"], None)):
+        try:
+            done = subprocess.run(
+                ["git", *arguments, "--", path.name],
+                cwd=path.parent, capture_output=True, timeout=5, check=False, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode == 0:
+            return answer
+        if done.returncode > 1:
+            return None  # not in a repository
+    return False

@@ -1,0 +1,179 @@
+"""Write keys to `.env` without touching the rest of it, and a `.env.example` to fill in."""
+
+import io
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+
+from harbor_nb._redaction import redactor
+from harbor_nb.credentials._known import known
+from harbor_nb.credentials._reading import find_env, git_sees, read_bytes
+from harbor_nb.errors import CredentialsError
+
+_LINE = re.compile(
+    r"(?P<head>\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=#\s]+)[^\S\r\n]*=[^\S\r\n]*)"
+    r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\r\n]*?)(?P<tail>(?:\s+\#[^\r\n]*)?\s*)""",
+    re.DOTALL,
+)
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@+,=%^~-]+")
+_HEADER = "# Copy this file to .env, fill in what you use, delete the rest. Never commit .env."
+ENVIRONMENTS = ("daytona", "e2b", "modal", "runloop")
+MODEL_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY")
+
+
+def save_env(
+    values: Mapping[str, str], path: str | os.PathLike[str] | None = None, gitignore: bool | None = None
+) -> Path:
+    """Write keys to `.env`, readable by you alone; every other byte of it stays as it was.
+
+    The keys are not loaded: call `load_env()` for that.
+
+    Args:
+        values: values by name.
+        path: the file; by default the nearest `.env` from the notebook's folder upward, else a new one there.
+        gitignore: add the file to `.gitignore` beside it; None warns when git could take it.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        CredentialsError: a name or value can't be written, or the file is a link, a folder, or not writable.
+
+    Example:
+        >>> save_env({"DAYTONA_API_KEY": getpass()})  # doctest: +SKIP
+    """
+    target = Path(path).expanduser().absolute() if path is not None else find_env() or Path.cwd() / ".env"
+    _check(values)
+    if target.is_symlink():
+        raise CredentialsError(f"{target} is a link; name the file that it points to")
+    old = read_bytes(target) if target.exists() else b""
+    if old.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CredentialsError(f"{target} is UTF-16; save it as UTF-8 first")
+    text = old.decode("utf-8", "surrogateescape")
+    for name, value in values.items():
+        redactor.remember_loaded(name, value)
+        text = _set(text, name, value)
+    _replace(target, text.encode("utf-8", "surrogateescape"))
+    if gitignore:
+        _ignore(target)
+    elif gitignore is None and git_sees(target) is False:
+        warnings.warn(
+            f"git does not ignore {target.name}; type: harbor_nb.save_env({{}}, {str(target)!r}, gitignore=True)",
+            stacklevel=2,
+        )
+    return target
+
+
+def _check(values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise CredentialsError("a name is letters, digits and '_', such as DAYTONA_API_KEY")
+        if not isinstance(value, str):
+            raise CredentialsError(f"the value of {name} is no text but {type(value).__name__}")
+        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value) or "${" in value:
+            raise CredentialsError(f"the value of {name} holds a control character or ${{, which .env can't hold")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise CredentialsError(f"the value of {name} is not text that UTF-8 can hold") from None
+
+
+def _quoted(value: str) -> str:
+    if _PLAIN.fullmatch(value) or not value:
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _set(text: str, name: str, value: str) -> str:
+    """Replace the last binding of `name`, or add one at the end, in the file's own line ends."""
+    mark, body = ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
+    pieces = [(binding.key, binding.original.string) for binding in parse_stream(io.StringIO(body, newline=""))]
+    newline = "\r\n" if "\r\n" in body else "\n"
+    at = max((i for i, (key, _) in enumerate(pieces) if key == name), default=None)
+    texts = [piece for _, piece in pieces]
+    if at is None:
+        if body and not body.endswith(("\n", "\r")):
+            texts.append(newline)
+        texts.append(f"{name}={_quoted(value)}{newline}")
+    elif (line := _LINE.fullmatch(texts[at])) is not None:
+        texts[at] = f"{line['head']}{_quoted(value)}{line['tail']}"
+    else:  # a name without '='
+        lead = texts[at][: len(texts[at]) - len(texts[at].lstrip())]
+        texts[at] = f"{lead}{name}={_quoted(value)}{newline}"
+    result = "".join(texts)
+    read = {binding.key: binding.value for binding in parse_stream(io.StringIO(result, newline=""))}
+    if read.get(name) != value:
+        raise CredentialsError(f"{name} can't be written: a quote before it is not closed; mend the file first")
+    return mark + result
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Put a new file, mode 0600, in the old one's place in one step; a link is replaced, never followed."""
+    name = None
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")  # mkstemp makes it 0600
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    except OSError as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        raise CredentialsError(f"can't write {target}: {error.strerror}; name another file") from None
+
+
+def _ignore(target: Path) -> None:
+    ignore = target.with_name(".gitignore")
+    text = ignore.read_bytes() if ignore.exists() else b""
+    if target.name.encode() not in text.splitlines():
+        gap = b"" if not text or text.endswith(b"\n") else b"\n"
+        ignore.write_bytes(text + gap + target.name.encode() + b"\n")
+
+
+def env_example(environments: Iterable[str] | None = None, path: str | os.PathLike[str] | None = ".env.example") -> str:
+    """Write `.env.example`: the names to fill in, where to get each, and which are needed only sometimes.
+
+    Args:
+        environments: environment types whose keys to list; by default daytona, e2b, modal and runloop.
+        path: the file; None writes none.
+
+    Returns:
+        The text.
+
+    Raises:
+        CredentialsError: an environment that has no keys, or a file that harbor_nb did not write is in the way.
+
+    Example:
+        >>> "DAYTONA_API_KEY=" in env_example(["daytona"], path=None)
+        True
+    """
+    wanted = ENVIRONMENTS if environments is None else [environments] if isinstance(environments, str) else environments
+    lines = [_HEADER, "", "# Model keys, for agents such as claude-code and codex"]
+    for name in MODEL_KEYS:
+        lines += [f"# {known()[name].where}", f"{name}={known()[name].example}"]
+    for environment in dict.fromkeys(wanted):
+        entries = [one for one in known().values() if environment in one.environments and one.kind != "trap"]
+        if not entries and environment not in ("local", "docker"):
+            choice = sorted({one for entry in known().values() for one in entry.environments})
+            raise CredentialsError(f"no keys are known for {environment!r}; choose among {', '.join(choice)}")
+        lines += ["", f"# {environment}"] if entries else []
+        for entry in entries:
+            needed = entry.kind == "secret" and bool(entry.example)
+            lines += [f"# {' - '.join(filter(None, (entry.where, entry.note)))}"] if entry.where or entry.note else []
+            lines.append(f"{'' if needed else '# '}{entry.name}={entry.example}")
+    text = "\n".join(lines) + "\n"
+    if path is not None:
+        target = Path(path)
+        if target.is_symlink() or (target.exists() and not read_bytes(target).startswith(_HEADER.encode())):
+            raise CredentialsError(f"{target} is there already; move it away, or name another path")
+        try:
+            target.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise CredentialsError(f"can't write {target}: {error.strerror}; name another path") from None
+    return text
