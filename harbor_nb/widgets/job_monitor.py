@@ -75,6 +75,7 @@ class JobMonitor(Panel):
         self._body.layout.display = "" if found else "none"
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
+        self._which.value = self._which.options[0]
         self._which.layout.display = "" if len(names) > 1 else "none"
         self._show_code(call("attach", str(found[0].path)) if len(found) == 1 else call("attach"))
         self._tick(0)
