@@ -37,7 +37,7 @@ class Cloud(Templates):
         return request.headers.get("x-api-key")
 
     def open_path(self, path: str) -> bool:
-        """Whether a path needs no key of the account: upload links are secret, envd asks for the sandbox's own token."""
+        """Whether a path needs no key of the account: upload links are secret, envd has its own token."""
         return path.startswith("/upload/") or self.envd.serves(path)
 
     def failure(self, error: Exception) -> Response:
@@ -47,7 +47,7 @@ class Cloud(Templates):
             case UnauthorizedError():
                 status, message = (
                     401,
-                    "Invalid API key, please visit https://e2b.dev/docs/api-key for more information.",
+                    "Invalid API key, please visit the API keys tab at https://e2b.dev/dashboard?tab=keys",
                 )
             case MissingError() | NotServedError() | FileNotFoundError():
                 status, message = 404, str(error)
@@ -95,9 +95,9 @@ class Cloud(Templates):
             raise MissingError(f"template '{asked['templateID']}' is not ready")
         self.backend.admit()
         box = await self.backend.start(
-            self.images[template["id"]], box_id=f"i{secrets.token_hex(10)}", name=template["name"], lifetime_sec=seconds,
-            labels=asked.get("metadata"), env=asked.get("envVars"), network=asked.get("allow_internet_access", True),
-            template=template, token=secrets.token_urlsafe(24), users={},
+            self.images[template["id"]], box_id=f"i{secrets.token_hex(10)}", name=template["name"],
+            lifetime_sec=seconds, labels=asked.get("metadata"), env=asked.get("envVars"),
+            network=asked.get("allow_internet_access", True), template=template, token=secrets.token_urlsafe(24),
         )  # fmt: skip
         made = {
             "templateID": template["id"], "sandboxID": box.id, "clientID": "practice", "envdVersion": _ENVD_VERSION,

@@ -17,13 +17,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from harbor_nb.errors import SandboxError
+from harbor_nb.errors import HarborNbError, SandboxError
 from harbor_nb.practice_clouds.backend import Backend, Box, MissingError
-from harbor_nb.practice_clouds.files import Entry
+from harbor_nb.practice_clouds.files import letters, look, move, store
 from harbor_nb.practice_clouds.http import json_answer
+from harbor_nb.sandbox import FileStat
 
 _RPC = ("/process.Process/", "/filesystem.Filesystem/")
-_TYPES = {"file": "FILE_TYPE_FILE", "directory": "FILE_TYPE_DIRECTORY", "link": "FILE_TYPE_SYMLINK"}
+_TYPES = {"file": "FILE_TYPE_FILE", "folder": "FILE_TYPE_DIRECTORY", "link": "FILE_TYPE_SYMLINK"}
 _END = 2  # the flag of a stream's last message
 
 
@@ -32,12 +33,12 @@ def _frame(message: dict[str, Any], flags: int = 0) -> bytes:
     return struct.pack(">BI", flags, len(body)) + body
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
-    letters = "".join(letter if entry.mode >> (8 - place) & 1 else "-" for place, letter in enumerate("rwxrwxrwx"))
+def _entry(entry: FileStat) -> dict[str, Any]:
     made = {
-        "name": entry.name, "path": entry.path, "type": _TYPES.get(entry.kind, "FILE_TYPE_UNSPECIFIED"),
-        "size": str(entry.size), "mode": entry.mode & 0o7777, "permissions": letters, "owner": entry.owner,
-        "group": entry.group, "modifiedTime": datetime.fromtimestamp(entry.modified, UTC).isoformat().replace("+00:00", "Z"),
+        "name": PurePosixPath(entry.path).name, "path": entry.path,
+        "type": _TYPES.get(entry.kind, "FILE_TYPE_UNSPECIFIED"), "size": str(entry.size), "mode": entry.mode & 0o7777, "permissions": letters(entry.mode),
+        "owner": entry.owner, "group": entry.group,
+        "modifiedTime": f"{datetime.fromtimestamp(entry.modified, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
     }  # fmt: skip
     return made | ({"symlinkTarget": entry.target} if entry.target else {})
 
@@ -82,14 +83,14 @@ class Envd:
         return box
 
     @staticmethod
-    def _user(box: Box, request: Request) -> str:
+    def _user(request: Request) -> str:
         named = request.query_params.get("username")
         if not named:
             scheme, _, coded = request.headers.get("authorization", "").partition(" ")
             if scheme.lower() == "basic":
                 with contextlib.suppress(ValueError):
                     named = base64.b64decode(coded).decode().split(":")[0]
-        return box.values["users"].get(named or "user", named or "user")
+        return named or "user"
 
     async def health(self, request: Request) -> Response:
         box = self._box(request)
@@ -109,9 +110,9 @@ class Envd:
         box = self._box(request)
         if isinstance(box, Response):
             return box
-        path = await self._path(box, request.query_params["path"], self._user(box, request))
+        path = await self._path(box, request.query_params["path"], self._user(request))
         try:
-            return Response(await box.files.read(path), media_type="application/octet-stream")
+            return Response(await box.sandbox.read_file(path), media_type="application/octet-stream")
         except IsADirectoryError:
             return json_answer({"code": 400, "message": f"path '{path}' is a directory"}, 400)
         except FileNotFoundError:
@@ -121,24 +122,22 @@ class Envd:
         box = self._box(request)
         if isinstance(box, Response):
             return box
-        user, named = self._user(box, request), request.query_params.get("path")
+        user, named = self._user(request), request.query_params.get("path")
         written = []
         if request.headers.get("content-type", "").startswith("multipart/"):
             async with request.form(max_files=1000) as form:
                 for _name, part in form.multi_items():
                     if isinstance(part, UploadFile):
                         path = await self._path(box, named or part.filename or "", user)
-                        await box.files.write(path, part.file)
+                        await store(box.sandbox, path, part.file, user)
                         written.append(path)
         else:
             body = await request.body()
             if request.headers.get("content-encoding") == "gzip":
                 body = await asyncio.to_thread(gzip.decompress, body)
             path = await self._path(box, named or "", user)
-            await box.files.write(path, body)
+            await box.sandbox.write_file(path, body, 0o644, user)
             written.append(path)
-        if user != "root" and written:
-            await box.sandbox.exec(["chown", user, "--", *written], cwd="/", user="root")
         return json_answer([{"name": PurePosixPath(path).name, "type": "file", "path": path} for path in written])
 
     async def start(self, request: Request) -> Response:
@@ -150,7 +149,7 @@ class Envd:
         limit = request.headers.get("connect-timeout-ms")
         every = float(request.headers.get("keepalive-ping-interval") or 50)
         return StreamingResponse(
-            self._events(box, asked, self._user(box, request), int(limit) / 1000 if limit else None, every),
+            self._events(box, asked, self._user(request), int(limit) / 1000 if limit else None, every),
             media_type="application/connect+json",
         )
 
@@ -213,31 +212,31 @@ class Envd:
         box = self._box(request)
         if isinstance(box, Response):
             return box
-        asked, call, user = await request.json(), request.path_params["call"], self._user(box, request)
+        asked, call, user = await request.json(), request.path_params["call"], self._user(request)
         path = await self._path(box, asked.get("path") or asked.get("source") or "", user)
         try:
             return json_answer(await self._filesystem(box, call, path, asked, user))
         except FileNotFoundError:
             return json_answer({"code": "not_found", "message": f"path not found: {path}"}, 404)
-        except (NotADirectoryError, FileExistsError, OSError) as error:
+        except (OSError, HarborNbError) as error:
             return json_answer({"code": "invalid_argument", "message": str(error)}, 400)
 
     async def _filesystem(self, box: Box, call: str, path: str, asked: dict[str, Any], user: str) -> dict[str, Any]:
-        files = box.files
+        sandbox = box.sandbox
         match call:
             case "Stat":
-                return {"entry": _entry(await files.stat(path))}
+                return {"entry": _entry(await look(sandbox, path))}
             case "ListDir":
-                found = await files.list(path, int(asked.get("depth") or 1))
+                found = await sandbox.list_dir(path, int(asked.get("depth") or 1))
                 return {"entries": [_entry(entry) for entry in found]} if found else {}
             case "MakeDir":
-                await files.make_folder(path)
-                return {"entry": _entry(await files.stat(path))}
+                await sandbox.make_dir(path, user=user)
+                return {"entry": _entry(await look(sandbox, path))}
             case "Move":
                 target = await self._path(box, asked["destination"], user)
-                await files.move(path, target)
-                return {"entry": _entry(await files.stat(target))}
+                await move(sandbox, path, target)
+                return {"entry": _entry(await look(sandbox, target))}
             case "Remove":
-                await files.remove(path)
+                await sandbox.remove(path)
                 return {}
         raise NotADirectoryError(f"not served by the practice cloud: POST /filesystem.Filesystem/{call}")
