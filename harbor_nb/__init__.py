@@ -14,7 +14,10 @@ _ROOMS = {
     "running.handles": "attach Job Jobs",
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
-    "samples": "sample_tasks",
+    "results.comparison": "compare Comparison",
+    "known_failures": "register_failure",
+    "samples": "sample_tasks sample_jobs",
+    "widgets": "EnvironmentPicker CredentialsPanel JobLauncher JobMonitor ResultsExplorer CompareView app",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -1,1 +1,220 @@
-"""."""
+"""The failures that are known: a table of patterns, and the matching; no files but the table are read."""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from functools import cache, lru_cache
+from importlib.resources import files
+
+from harbor_nb._display import clean
+from harbor_nb.errors import BadInputError
+
+FAULTS = ("infrastructure", "agent", "task", "user")
+PHASES = ("environment_setup", "agent_setup", "agent", "verifier")
+_LONGEST = 8000  # characters of a message that are looked at: its head and its tail
+_WORD = re.compile(r"[^\s\d/\\]*+[\d/\\]\S*+(?: (?:s|secs?|seconds?|minutes?|hours?|ms)\b)?")  # what may differ has one
+_VARIABLE = (  # what differs between two spellings of one failure, and what stands for it
+    (re.compile(r"(?<![\w./~])(?:[A-Za-z]:\\|~?/)[^\s'\"`:,;()<>]{2,}"), "<path>"),
+    (re.compile(r"\b[\w.-]{1,80}__[A-Za-z0-9]{7}(?:__(?:env|verifier)\w*|\b)"), "<trial>"),
+    (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"sha256:[0-9a-f]{12,64}|\b(?=[a-f]*\d)[0-9a-f]{12,64}\b"), "<id>"),
+    (re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])\w{20,}\b"), "<id>"),
+    (
+        re.compile(
+            r"\b\d{4}-\d\d-\d\d(?:[T_]+\d\d[:-]\d\d[:-]\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?\b|\b\d\d:\d\d:\d\d\S*"
+        ),
+        "<time>",
+    ),
+    (re.compile(r"\b0x[0-9a-fA-F]+"), "<address>"),
+    (re.compile(r"\b\d+(?:\.\d+)?(?= ?(?:s|secs?|seconds?|minutes?|hours?|ms)\b)"), "<n>"),
+    (re.compile(r"(?<=:)\d{4,5}\b|\b\d{5,}\b|\b\d+\.\d{3,}\b"), "<n>"),
+)
+_found: dict[tuple[object, ...], "KnownFailure | None"] = {}
+_EXIT = re.compile(r"(?:exit(?:ed)?(?: with)?(?: code| status)?|return ?code)[ :=(]*(\d{1,3})\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class KnownFailure:
+    """One row of the table: where it is seen, why it happens, whose fault it is and what mends it."""
+
+    name: str
+    cause: str
+    fix: str
+    fault: str
+    exception: str = ""
+    message: str = ""
+    phase: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    exit_code: tuple[int, ...] = ()
+    output: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    retry: bool = False
+    reward_counts: bool = True
+    _patterns: tuple[re.Pattern[str] | None, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        patterns = (self.exception and f"(?:{self.exception})\\Z", self.message)
+        compiled = tuple(re.compile(pattern, re.IGNORECASE * index) if pattern else None
+                         for index, pattern in enumerate(patterns))  # fmt: skip
+        object.__setattr__(self, "_patterns", compiled)
+
+    def detail(self, message: str) -> str | None:
+        """Return what the message tells beyond the failure's name: the instruction, the command, the module."""
+        found = self._patterns[1].search(message) if self._patterns[1] else None
+        told = [value for value in found.groupdict().values() if value] if found else []
+        return clean(" ".join(told[0].split()), 200) if told else None
+
+    def _fits(self, exception: str, message: str, phase: str | None, environment: str | None, code: int | None) -> bool:
+        type_pattern, text_pattern = self._patterns
+        return (
+            (not self.phase or phase in self.phase or (phase is None and bool(self.message)))
+            and (not self.environment or environment is None or environment in self.environment)
+            and (not self.exit_code or code in self.exit_code)
+            and (self.output or bool(exception) or not type_pattern)
+            and (type_pattern is None or bool(type_pattern.match(exception)))
+            and (text_pattern is None or bool(text_pattern.search(message)))
+        )
+
+
+def _row(values: dict[str, object]) -> KnownFailure:
+    known = {item.name for item in fields(KnownFailure) if item.init}
+    if unknown := set(values) - known:
+        raise BadInputError(f"unknown field {min(unknown)!r} of a failure; choose of {', '.join(sorted(known))}")
+    if values.get("fault") not in FAULTS:
+        raise BadInputError(f"fault {values.get('fault')!r} is not known; choose one of {', '.join(FAULTS)}")
+    lists = {key: (value,) if isinstance(value, str | int) else tuple(map(_frozen, value))
+             for key, value in values.items() if key in ("phase", "environment", "exit_code", "options")
+             and isinstance(value, Iterable | int)}  # fmt: skip
+    if wrong := [phase for phase in lists.get("phase", ()) if phase not in PHASES]:
+        raise BadInputError(f"phase {wrong[0]!r} is not known; choose of {', '.join(PHASES)}")
+    try:
+        return KnownFailure(**{**values, **lists})  # type: ignore[arg-type]  # read from the table
+    except re.error as error:
+        raise BadInputError(f"the pattern of {values.get('name')!r} is not a regular expression: {error}") from None
+
+
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@cache
+def rows() -> list[KnownFailure]:
+    """Return the table, what `register_failure` added first."""
+    text = files(__package__).joinpath("failures.toml").read_text("utf-8")
+    return [_row(values) for values in tomllib.loads(text)["failure"]]
+
+
+@lru_cache(65536)
+def _plain(message: str) -> str:
+    if len(message) > _LONGEST:
+        message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
+    return _WORD.sub(_without_id, " ".join(clean(message).split()))
+
+
+def _without_id(found: re.Match[str]) -> str:
+    return _generic(found[0])
+
+
+@lru_cache(16384)
+def _generic(word: str) -> str:
+    for pattern, stands_for in _VARIABLE:
+        word = pattern.sub(stands_for, word)
+    return word
+
+
+def normalise(message: str) -> str:
+    """Return a message on one line without what differs from trial to trial: paths, ids, trial names, durations.
+
+    Args:
+        message: As Harbor stored it.
+
+    Returns:
+        At most 300 characters, the head and the tail of a longer one; two spellings of one failure come out alike.
+
+    Example:
+        >>> normalise("Agent execution timed out after 600.0 seconds in jobs/a/hello__AbCdEf1")
+        'Agent execution timed out after <n> seconds in jobs/a/<trial>'
+    """
+    text = _plain(message)
+    return text if len(text) <= 300 else f"{text[:120]} … {text[-177:]}"
+
+
+def match(
+    exception: str | None,
+    message: str | None,
+    *,
+    phase: str | None = None,
+    environment: str | None = None,
+    exit_code: int | None = None,
+    output: bool = False,
+) -> KnownFailure | None:
+    """Return the known failure behind an exception, or None; each distinct one is looked up once.
+
+    Args:
+        exception: The exception's type as Harbor stored it, without its module.
+        message: Its message; with `output` what the verifier or the agent printed.
+        phase: `environment_setup`, `agent_setup`, `agent` or `verifier`, where it is known.
+        environment: Such as `docker` or `daytona`, where it is known.
+        exit_code: Of the program that failed; read from the message when not given.
+        output: Look among the rows that are read from printed output.
+
+    Example:
+        >>> match("DaytonaError", "API key or JWT token is required", environment="daytona").name
+        'key-missing'
+    """
+    raw = message or ""
+    key = (exception or "", _plain(raw), phase, environment, exit_code, output)
+    if key not in _found:
+        if len(_found) > 16_384:
+            _found.clear()
+        if len(raw) > _LONGEST:
+            raw = f"{raw[: _LONGEST // 2]}\n{raw[-_LONGEST // 2 :]}"
+        if exit_code is None and (told := _EXIT.search(raw)):
+            exit_code = int(told[1])
+        fitting = (row for row in rows() if row.output is output)
+        _found[key] = next((r for r in fitting if r._fits(key[0], raw, phase, environment, exit_code)), None)
+    return _found[key]
+
+
+@lru_cache(4096)
+def fault_of(exception: str | None) -> str:
+    """Return whose doing an exception is, as far as its type alone tells: a fault, or `unknown`."""
+    named = (row for row in rows() if row.exception and not row.exception.startswith("(?!"))
+    return next((row.fault for row in named if exception and row._fits(exception, "", None, None, None)), "unknown")
+
+
+def register_failure(
+    name: str, *, cause: str, fix: str, fault: str, exception: str = "", message: str = "", **where: object
+) -> KnownFailure:
+    r"""Add a failure of your own; it is asked before those that harbor_nb knows.
+
+    Args:
+        name: What tables call it, such as `proxy-refused`.
+        cause: Why it happens, one sentence.
+        fix: The next line of Python; `job` stands for the job.
+        fault: `infrastructure`, `agent`, `task` or `user`.
+        exception: A regular expression of the whole exception type; empty for any.
+        message: A regular expression found in the message, case ignored; a group `detail` is quoted.
+        **where: phase, environment, exit_code (one or several), output, retry, reward_counts, options.
+
+    Returns:
+        The row.
+
+    Raises:
+        BadInputError: A field or a pattern that can't be used; a failure with neither exception, message nor exit code.
+
+    Example:
+        >>> row = register_failure("proxy-refused", message=r"407 Proxy Authentication", fault="infrastructure",
+        ...                        cause="The proxy wants a password", fix="job.repair().launch()")
+        >>> match("ConnectError", "407 Proxy Authentication Required").name
+        'proxy-refused'
+    """
+    if not (exception or message or where.get("exit_code")):
+        raise BadInputError("give exception, message or exit_code; without any of them it would fit every failure")
+    row = _row({"name": name, "cause": cause, "fix": fix, "fault": fault, "exception": exception, "message": message,
+                **where})  # fmt: skip
+    rows()[:] = [row, *(known for known in rows() if known != row)]
+    _found.clear()
+    fault_of.cache_clear()
+    return row

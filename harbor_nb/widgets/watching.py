@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from harbor_nb.known_failures import Failure, match
+from harbor_nb.known_failures import KnownFailure, match
 
 FINAL = frozenset({"finished", "cancelled", "failed", "lost", "unknown"})
 _PHASES = {
@@ -22,7 +22,7 @@ _OF_FRAME = ["trial", "task", "agent", "status", "reward", "exception", "message
 
 
 @lru_cache(4096)
-def known(exception: str | None, message: str | None, environment: str | None) -> Failure | None:
+def known(exception: str | None, message: str | None, environment: str | None) -> KnownFailure | None:
     """Return the known failure behind an exception; remembered, since many trials fail alike."""
     return match(exception, message, environment=environment) if exception else None
 
