@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -210,8 +210,10 @@ def _modal(made: Vendor, mode: str):
     def listed(request):
         if request.before_timestamp:
             return api_pb2.SandboxListResponse(sandboxes=[])
+
         def tag(box):
             return [api_pb2.SandboxTag(tag_name=k, tag_value=v) for k, v in box["tags"].items()]
+
         boxes = [api_pb2.SandboxInfo(id=b["id"], created_at=b["at"], tags=tag(b)) for b in made.boxes]
         return api_pb2.SandboxListResponse(sandboxes=boxes)
 

@@ -30,9 +30,9 @@ async def sandboxes() -> list[Found]:
             found.append(
                 Found(
                     "daytona", sandbox.id, labels.get("harbor.environment_name", ""),
-                    labels.get("harbor.session_id", ""), text_of(sandbox.state), text_of(sandbox.created_at), "certain: label harbor.managed",
-                )
-            )  # fmt: skip
+                    labels.get("harbor.session_id", ""), text_of(sandbox.state), text_of(sandbox.created_at),
+                    "certain: label harbor.managed",
+                )  # fmt: skip
     return found
 
 
