@@ -69,7 +69,7 @@ def check_agent(agent: str, model: str | None = None) -> Readiness:
 
 
 def _no_key(who: str, model: str | None, needed: list[list[str]]) -> Finding:
-    choices = " or ".join(" + ".join(group) for group in needed)
+    choices = " or ".join(" + ".join(group) for group in needed[:4])
     half = next((group for group in needed if any(os.environ.get(name) for name in group)), None)
     first = half or needed[0]
     lacks = [name for name in first if not os.environ.get(name)]

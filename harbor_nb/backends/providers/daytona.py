@@ -32,7 +32,8 @@ async def sandboxes() -> list[Found]:
                     "daytona", sandbox.id, labels.get("harbor.environment_name", ""),
                     labels.get("harbor.session_id", ""), text_of(sandbox.state), text_of(sandbox.created_at),
                     "certain: label harbor.managed",
-                )  # fmt: skip
+                )
+            )  # fmt: skip
     return found
 
 
