@@ -36,8 +36,8 @@ def _frame(message: dict[str, Any], flags: int = 0) -> bytes:
 def _entry(entry: FileStat) -> dict[str, Any]:
     made = {
         "name": PurePosixPath(entry.path).name, "path": entry.path,
-        "type": _TYPES.get(entry.kind, "FILE_TYPE_UNSPECIFIED"), "size": str(entry.size), "mode": entry.mode & 0o7777, "permissions": letters(entry.mode),
-        "owner": entry.owner, "group": entry.group,
+        "type": _TYPES.get(entry.kind, "FILE_TYPE_UNSPECIFIED"), "size": str(entry.size),
+        "mode": entry.mode & 0o7777, "permissions": letters(entry.mode), "owner": entry.owner, "group": entry.group,
         "modifiedTime": f"{datetime.fromtimestamp(entry.modified, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
     }  # fmt: skip
     return made | ({"symlinkTarget": entry.target} if entry.target else {})
