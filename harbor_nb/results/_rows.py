@@ -197,6 +197,7 @@ def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
     spent = [_usage(r) for r in results]
     columns: dict[str, Any] = {
         **dict(zip(SCHEMA.names, head, strict=False)),
+        "mtime_ns": _settled(head[2]),
         **{name: _of(results, path) for name, path in _PATHS.items()},
         "environment": [r.config and environment_name(r.config.environment) for r in results],
         "agent": [r.agent_info.name if r.agent_info else r.config and agent_name(r.config.agent) for r in results],
@@ -261,26 +262,33 @@ def pending_rows(job: JobFolder) -> pa.Table:
     return _table(entries)
 
 
-def _result(folder: str, name: str, size: int) -> tuple[str | None, bool, Any]:
-    """Return why a trial is unreadable, whether it finished, and its result, whatever is in its folder."""
+def _entry(folder: str, name: str) -> tuple[Any, ...]:
+    """Return what `_table` wants to know of a trial folder, whatever is in it."""
     path = f"{folder}{os.sep}{name}{os.sep}"
     try:
-        return None, True, _quickly(f"{path}result.json", size)
+        facts, result = _quickly(f"{path}result.json")
     except (OSError, ValueError, RecursionError):  # the rare rest: find out why, and whether another try helps
         try:
-            return None, True, read_struct(f"{path}result.json", TrialResult)[0]
+            result, facts = read_struct(f"{path}result.json", TrialResult)
         except UnreadableError as error:
             reason = None if isinstance(error, AbsentError) else f"result.json: {error}"
-            return reason, False, _planned(read_or_none(f"{path}config.json", TrialConfig))
+            return name, -1, -1, reason, False, _planned(read_or_none(f"{path}config.json", TrialConfig))
+    return name, facts.st_size, facts.st_mtime_ns, None, True, result
 
 
-def _quickly(path: str, size: int) -> Any:
+def _quickly(path: str) -> tuple[os.stat_result, Any]:
     """Read and decode one result with as few calls as can be; anything odd raises."""
     descriptor = os.open(path, FLAGS)
     try:
-        return _decode(os.read(descriptor, min(size, LARGEST) + 1))
+        facts = os.fstat(descriptor)
+        return facts, _decode(os.read(descriptor, min(facts.st_size, LARGEST) + 1))
     finally:
         os.close(descriptor)
+
+
+def _read(folder: str, names: Sequence[str]) -> pa.Table:
+    chunks = (_table([_entry(folder, name) for name in part]) for part in batched(names, _CHUNK))
+    return pa.concat_tables([SCHEMA.empty_table(), *chunks])
 
 
 def _with_attempts(table: pa.Table) -> pa.Table:
@@ -295,19 +303,25 @@ def _with_attempts(table: pa.Table) -> pa.Table:
     return table.set_column(SCHEMA.get_field_index("attempt"), "attempt", attempts)
 
 
+def _settled(mtimes_ns: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Return times of change, -1 where a file is so young that it may change again within one tick of the clock."""
+    settled = np.array(mtimes_ns, np.int64)
+    settled[time.time_ns() - settled < _RACY_NS] = -1
+    return settled
+
+
 def _facts(folder: str, names: Sequence[str]) -> pa.Table:
-    """Return size and modification time of each result, -1 where there is none or it may still be in the writing."""
+    """Return size and modification time of each result, -1 where there is none."""
     paths = os.fsencode("\0".join([f"{folder}{os.sep}{name}{os.sep}result.json" for name in names])).split(b"\0")
     half = len(paths) // 2
-    try:
-        with ThreadPoolExecutor(2) as threads:  # pyarrow lets go of Python's lock, os.lstat of each does not pay
+    try:  # pyarrow asks for all without Python's lock, so two threads take half the time
+        with ThreadPoolExecutor(2) as threads:
             found = threads.map(LocalFileSystem().get_file_info, (paths[:half], paths[half:]))
             facts = [(-1, -1) if i.size is None else (i.size, i.mtime_ns) for part in found for i in part]
     except OSError:  # one of them may not be looked at
         facts = [_fact(path) for path in paths]
-    sizes, mtimes = np.array(facts, np.int64).reshape(-1, 2)[: len(names)].T.copy()
-    mtimes[time.time_ns() - mtimes < _RACY_NS] = -1
-    return pa.table({"trial": arrow(names, _TEXT), "size": sizes, "mtime_ns": mtimes})
+    sizes, mtimes_ns = zip(*facts, strict=True)
+    return pa.table({"trial": arrow(names, _TEXT), "size": sizes, "mtime_ns": _settled(mtimes_ns)})
 
 
 def _fact(path: bytes) -> tuple[int, int]:
@@ -318,16 +332,6 @@ def _fact(path: bytes) -> tuple[int, int]:
     return facts.st_size, facts.st_mtime_ns
 
 
-def _read(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
-    """Read the results of these trials."""
-    facts = zip(names, *(listed[key].to_pylist() for key in _KEYS), strict=True)
-    tables = (
-        _table([(trial, size, mtime, *_result(folder, name, size)) for name, trial, size, mtime in part])
-        for part in batched(facts, _CHUNK)
-    )
-    return pa.concat_tables([SCHEMA.empty_table(), *tables])
-
-
 def load(job: JobFolder, columns: Sequence[str]) -> pa.Table:
     """Return the job's trials as a table of `SCHEMA`, from the cache as far as no file changed since.
 
@@ -336,13 +340,17 @@ def load(job: JobFolder, columns: Sequence[str]) -> pa.Table:
         columns: The columns of `SCHEMA` that are needed.
     """
     names = job.trial_names
-    listed = _facts(job.path, names)
-    if job.only is not None or len(names) < _cache.FEWEST:
-        return _with_attempts(_read(job.path, names, listed)).select(columns)
-    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns])))
-    if known is not None and known.select(_KEYS).equals(listed) and pc.min(listed["mtime_ns"]).as_py() >= 0:
-        return known.select(columns)
-    return _update(job.path, names, listed).select(columns)
+    remember = job.only is None and len(names) >= _cache.FEWEST
+    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns]))) if remember else None
+    if known is not None:
+        listed = _facts(job.path, names)
+        if known.select(_KEYS).equals(listed) and pc.min(listed["mtime_ns"]).as_py() >= 0:
+            return known.select(columns)
+        return _update(job.path, names, listed).select(columns)
+    table = _with_attempts(_read(job.path, names))
+    if remember:
+        _cache.write(job.path, table)
+    return table.select(columns)
 
 
 def _update(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
@@ -353,8 +361,7 @@ def _update(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
     before = cached.select(_KEYS).take(place)
     same = pc.and_(pc.equal(before["size"], listed["size"]), pc.equal(before["mtime_ns"], listed["mtime_ns"]))
     same = pc.fill_null(pc.and_(same, pc.greater_equal(listed["mtime_ns"], 0)), False)
-    changed = pc.invert(same).to_numpy()
-    fresh = _read(folder, list(compress(names, changed)), listed.filter(pa.array(changed)))
+    fresh = _read(folder, list(compress(names, pc.invert(same).to_pylist())))
     table = pa.concat_tables([cached.take(place.filter(same)), fresh])
     table = _with_attempts(table.take(pc.sort_indices(table["trial"])))
     if (pc.sum(pc.greater_equal(fresh["mtime_ns"], 0)).as_py() or 0) > max(16, len(table) // 50):
