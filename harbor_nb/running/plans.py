@@ -13,7 +13,7 @@ from harbor_nb.running import configs as _configs
 from harbor_nb.running.configs import LOCAL, nearest
 
 if TYPE_CHECKING:
-    from harbor_nb.running.handles import Jobs
+    from harbor_nb.running.handles import Job, Jobs
 
 _OURS = frozenset({"job_name", "tasks", "agents", "n_attempts", "jobs_dir", "quiet"})
 
