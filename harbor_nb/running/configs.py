@@ -81,15 +81,15 @@ def _known_fields() -> set[str]:
     return {name for part in (*parts, job.RetryConfig, job.JobConfig) for name in part.model_fields}
 
 
-def absolute(part: Any, key: str = "") -> Any:
-    """Return a config with each path to something here made absolute: the runner works in another folder."""
+def absolute(part: Any, key: str = "", base: Path | None = None) -> Any:
+    """Return a config with each path to something at `base`, or here, made absolute: the runner works elsewhere."""
     if isinstance(part, Mapping):
         remote = part.get("git_url") or part.get("repo")
-        return {name: value if remote else absolute(value, name) for name, value in part.items()}
+        return {name: value if remote else absolute(value, name, base) for name, value in part.items()}
     if isinstance(part, list | tuple):
-        return [absolute(value, key) for value in part]
+        return [absolute(value, key, base) for value in part]
     if key in _PATHS and isinstance(part, str | Path):
-        path = Path(part).expanduser()
+        path = (base or Path()) / Path(part).expanduser()
         return str(path.resolve()) if path.exists() else str(part)
     return part
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LEAST_FREE_BYTES = 100 * 2**20
 _PIPE_BYTES = 2**20
+_children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def start(
@@ -69,8 +70,14 @@ def spawn(
     with contextlib.suppress(BrokenPipeError):  # a runner that died at once tells it in its log
         process.stdin.write(json.dumps(given, default=str).encode())
         process.stdin.close()
+    _children[process.pid] = process
     remember_launch(folder)
-    return Job(folder, process)
+    return Job(folder)
+
+
+def collect(pid: int | None) -> int | None:
+    """Collect a runner that this process started and that ended, so that it is no zombie; give its exit code."""
+    return _children[pid].poll() if pid in _children else None
 
 
 def _own_paths() -> list[str]:

@@ -123,7 +123,8 @@ def preview(plan: "Plan") -> dict[str, Any]:
             (agent.get("name") or agent.get("import_path"), agent.get("model_name")) for agent in config["agents"]
         ]
         jobs.append({
-            "name": config["job_name"], "environment": environment, "trials": plan.n_trials, "readiness": said, "history": _history(config, plan.n_trials),
+            "name": config["job_name"], "environment": environment, "trials": plan.n_trials,
+            "readiness": said, "history": _history(config, plan.n_trials),
             "ready": all(item.ready for item in told) and not exists,
             "agents": [" ".join(str(part) for part in agent if part) for agent in agents],
         })  # fmt: skip
