@@ -112,12 +112,14 @@ class Job:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Trials: total, completed, errored, pending, running; of the running: in setup, with the agent, verified now."""
+        """Trials: total, completed, errored, pending, cancelled, running, and the running ones by phase."""
         result = self._json("result.json")
         stats = result.get("stats") or {}
-        keys = ("completed", "errored", "pending", "running")
         counts = {"total": int(result.get("n_total_trials") or 0)}
-        counts |= {name: int(stats.get(f"n_{name}_trials") or 0) for name in keys}
+        for name in ("completed", "errored", "pending", "running", "cancelled"):
+            counts[name] = int(stats.get(f"n_{name}_trials") or 0)
+        for name in ("completed", "errored"):  # Harbor counts what was cancelled among both
+            counts[name] = max(0, counts[name] - counts["cancelled"])
         phases = [phase for phase in self._events.phases().values() if phase] if counts["running"] else []
         return counts | {phase: phases.count(phase) for phase in PHASES}
 
@@ -269,6 +271,12 @@ class Job:
         from harbor_nb.results import frames
 
         return frames.trials(self.path)
+
+    def view(self) -> Any:
+        """Show the job in Harbor's own viewer, which ends with this kernel; outside of a notebook print the command."""
+        from harbor_nb.running.viewing import view
+
+        return view(self.path)
 
     @property
     def _told(self) -> str:

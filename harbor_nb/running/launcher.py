@@ -28,14 +28,20 @@ def start(
     practice: Any = None,
 ) -> "Job":  # fmt: skip
     """Make the folder of a new job and start its runner."""
-    folder = Path(config["jobs_dir"]) / config["job_name"]
+    folder = make_folder(config)
+    record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
+    record.practice = practice is not None
+    return spawn(folder, config, record, secrets, practice)
+
+
+def make_folder(config: Mapping[str, Any]) -> Path:
+    """Make a new job's folder; of two launches at the same moment one makes it."""
+    folder = Path(config["jobs_dir"], config["job_name"])
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder.parent).free < _LEAST_FREE_BYTES:
-            raise BadInputError(
-                f"less than 100 MB are free for {folder.parent}; free some room or give another jobs_dir"
-            )
-        folder.mkdir()  # of two launches at the same moment one makes it
+            raise BadInputError(f"less than 100 MB are free for {folder.parent}; free some or give another jobs_dir")
+        folder.mkdir()
     except FileExistsError:
         record = OwnerRecord.read(folder)
         lives = "still runs" if record is not None and record.alive() else "exists already"
@@ -44,9 +50,7 @@ def start(
         ) from None
     except OSError as error:
         raise BadInputError(f"can't write to {folder.parent}: {error.strerror}; give another jobs_dir") from None
-    record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
-    record.practice = practice is not None
-    return spawn(folder, config, record, secrets, practice)
+    return folder
 
 
 def spawn(

@@ -179,6 +179,25 @@ class Plan:
             print(line)  # noqa: T201 - told where the call was made
         return Jobs(started)
 
+    def run_here(self) -> "Job":
+        """Run the one job inside this kernel, to debug an agent or environment class written in a cell.
+
+        The cell waits until the job ends; breakpoints work. Event loops are patched by nest-asyncio2 until the
+        kernel restarts.
+
+        Returns:
+            The ended job; an interrupt cancels it.
+
+        Raises:
+            BadInputError: more than one job, or more than 5 trials.
+
+        Example:
+            >>> plan("tasks/hello-world", agents="__main__:MyAgent").run_here()  # doctest: +SKIP
+        """
+        from harbor_nb.running.here import run
+
+        return run(self)
+
 
 def _free_name(jobs_dir: Path, name: str) -> str:
     numbered = (f"{name}-{number}" for number in range(2, 10_000))
@@ -194,7 +213,8 @@ def _made(given: list[dict[str, Any]], fast_stop: bool, practice: Any, loaded: d
     """Check each config with Harbor, and take this folder's relative paths and all values of secrets out of it."""
     made, secrets = [], dict(loaded or {})
     for raw in given:
-        config = _configs.absolute(raw)
+        config = {"tasks": [], "datasets": [], "environment": {}} | _configs.absolute(raw)
+        config["agents"] = config.get("agents") or [{"name": "oracle"}]
         config["jobs_dir"] = str(Path(config.get("jobs_dir") or "jobs").expanduser().resolve())
         secrets |= _configs.hide_secrets(config, os.environ | secrets)
         checked = _configs.validated(config)
@@ -202,7 +222,7 @@ def _made(given: list[dict[str, Any]], fast_stop: bool, practice: Any, loaded: d
             raise BadInputError(f"{checked.job_name!r} can't be a folder's name; give another job name")
         if not (checked.tasks or checked.datasets or checked.source_jobs):
             raise BadInputError("the config names no tasks; add 'tasks' or 'datasets'")
-        made.append(config | {"job_name": checked.job_name, "agents": config["agents"] or [{"name": "oracle"}]})
+        made.append(config | {"job_name": checked.job_name})
     return Plan(tuple(made), fast_stop, practice, secrets)
 
 

@@ -53,7 +53,8 @@ def resume(folder: Path, retry: Iterable[str] | str) -> list[str]:
         if missing:
             raise JobError(f"{folder.name} uses {missing}, which is not set now; type load_env() or set os.environ")
         told = [f"cleared {thing}" for thing in clear(folder, record, environment == "docker")]
-        told += [f"removed {name}" for name in _forget(folder, again)]
+        if forgotten := list(_forget(folder, again)):
+            told.append(f"{len(forgotten)} trials run again")
         fresh = OwnerRecord.new(folder.name, environment, record.fast_stop if record else False)
         fresh.practice = record is not None and record.practice
         spawn(folder, config, fresh, practice=fresh.practice or None)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,28 @@ async def _beat(record: OwnerRecord, folder: Path) -> None:
         await asyncio.sleep(HEARTBEAT_SEC)
 
 
-def _resolve_job_environment() -> None:
-    """Resolve `${NAME}` in the job's environment.env when a sandbox is made; Harbor resolves it nowhere."""
+@contextlib.contextmanager
+def environment_resolved() -> Iterator[None]:
+    """Resolve `${NAME}` in environment.env and in kwargs when a sandbox or an agent is made; Harbor does it nowhere."""
+    from harbor.agents.factory import AgentFactory
     from harbor.environments.factory import EnvironmentFactory
     from harbor.utils.env import resolve_env_vars
 
-    stock = EnvironmentFactory.create_environment_from_config
+    makers = ((EnvironmentFactory, "create_environment_from_config"), (AgentFactory, "create_agent_from_config"))
 
-    def create(config: Any, *args: Any, **kwargs: Any) -> Any:
-        return stock(config.model_copy(update={"env": resolve_env_vars(config.env)}), *args, **kwargs)
+    def resolving(stock: Any) -> Any:
+        def create(config: Any, *args: Any, **kwargs: Any) -> Any:
+            texts = {key: value for key, value in config.kwargs.items() if isinstance(value, str)}
+            made = {"env": resolve_env_vars(config.env), "kwargs": config.kwargs | resolve_env_vars(texts)}
+            return stock(config.model_copy(update=made), *args, **kwargs)
 
-    setattr(EnvironmentFactory, "create_environment_from_config", create)  # noqa: B010 - a class method of Harbor
+        return create
+
+    with contextlib.ExitStack() as undo:
+        for place, name in makers:
+            undo.callback(setattr, place, name, vars(place)[name])
+            setattr(place, name, resolving(getattr(place, name)))
+        yield
 
 
 def _prepare(record: OwnerRecord, events: EventLog) -> None:
@@ -44,7 +56,6 @@ def _prepare(record: OwnerRecord, events: EventLog) -> None:
     from harbor_nb.running.isolation import contain_preflight
 
     contain_preflight()
-    _resolve_job_environment()
     if record.fast_stop:
         from harbor_nb.running.docker import use_fast_stop
 
@@ -67,7 +78,8 @@ async def _work(config: Any, record: OwnerRecord, folder: Path, events: EventLog
     if record.state == "starting":
         record.state = "running"
         record.write(folder)
-    await job.run()
+    with environment_resolved():
+        await job.run()
 
 
 async def _run(config_data: dict[str, Any], folder: Path, record: OwnerRecord) -> None:
