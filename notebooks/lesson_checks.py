@@ -174,7 +174,9 @@ def _cloud(answer: Any, table: pd.DataFrame) -> str:
     first = table.head(6)
     right = set(first.loc[(first["runs"] == "cloud") & first["needs_key"], "name"])
     extra, lacking = sorted(set(answer) - right), sorted(right - set(answer))
-    _need(not extra, f"{', '.join(map(str, extra))}: not a first-class environment that runs in a cloud and needs a key.")
+    _need(
+        not extra, f"{', '.join(map(str, extra))}: not a first-class environment that runs in a cloud and needs a key."
+    )
     _need(not lacking, f"{', '.join(lacking)} is missing.")
     return f"{len(right)} clouds, each with a key of its own."
 
@@ -186,9 +188,16 @@ def _interval(answer: Any, comparison: Any) -> str:
     low, high = (_number(value) for value in answer)
     _need(low <= high, "the lower end comes first.")
     ninety = (float(row["low_90"]), float(row["high_90"]))
-    _need(abs(low - ninety[0]) > 1e-9 or ninety[0] == row["low"], "that is the 90 % interval, which decides equivalence.")
-    _need(abs(low - row["low"]) < 1e-9 and abs(high - row["high"]) < 1e-9, "read `low` and `high` in the first row of the table.")
-    inside = "0 lies inside, so no difference is shown" if row["low"] <= 0 <= row["high"] else "0 lies outside: a difference"
+    _need(
+        abs(low - ninety[0]) > 1e-9 or ninety[0] == row["low"], "that is the 90 % interval, which decides equivalence."
+    )
+    _need(
+        abs(low - row["low"]) < 1e-9 and abs(high - row["high"]) < 1e-9,
+        "read `low` and `high` in the first row of the table.",
+    )
+    inside = (
+        "0 lies inside, so no difference is shown" if row["low"] <= 0 <= row["high"] else "0 lies outside: a difference"
+    )
     return f"{row['low']:+.2f} to {row['high']:+.2f}; {inside}."
 
 
