@@ -163,7 +163,7 @@ class ResultsExplorer(Panel):
         from harbor_nb.running.handles import attach
 
         self._show_code(f"{call('attach', str(self._folder.parent))}.view()")
-        return attach(self._folder.parent).view()  # type: ignore[attr-defined]  # joins with room frames
+        return attach(self._folder.parent).view()
 
     def _picture(self) -> dict[str, Any]:
         table = getattr(self, "_grouped", None)
