@@ -235,9 +235,7 @@ def compare(
     return _assemble(found, sides, margin, outcome, calibration)
 
 
-def _assemble(
-    found: _pairing.Sides, sides: list[Side], margin: float, outcome: str, calibration: Any
-) -> Comparison:
+def _assemble(found: _pairing.Sides, sides: list[Side], margin: float, outcome: str, calibration: Any) -> Comparison:
     """Put the parts of all sides together."""
     by = sides[0].by
     notes = list(found.notes)

@@ -28,7 +28,7 @@ def test_student_is_that_of_scipy_and_statsmodels(rng, level):
 
 
 def test_clustered_standard_error_is_millers(rng):
-    # Miller 2024, eq. 4: the clustered variance of the mean over questions; equal attempts make it the variance of task means
+    # Miller 2024, section 2.2: the clustered standard error; with equal attempts it is that of the tasks' means
     tasks, attempts = 25, 4
     trials = rng.normal(size=(tasks, attempts)) + rng.normal(size=(tasks, 1))
     centred = trials - trials.mean()
@@ -95,10 +95,14 @@ def test_sign_flip_is_the_exact_permutation_test(rng):
 
 def test_sign_flip_by_draws_is_near_the_exact_one(rng):
     d = rng.normal(0.35, 1, 24)
-    theirs = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=200_000, vectorized=True, rng=1)
+    theirs = stats.permutation_test(
+        (d,), np.mean, permutation_type="samples", n_resamples=200_000, vectorized=True, rng=1
+    )
     assert stat.sign_flip(d, 100_000) == pytest.approx(theirs.pvalue, abs=0.006)
     coarse = np.round(d * 2) / 2  # few different sizes take another way
-    theirs = stats.permutation_test((coarse,), np.mean, permutation_type="samples", n_resamples=200_000, vectorized=True, rng=1)
+    theirs = stats.permutation_test(
+        (coarse,), np.mean, permutation_type="samples", n_resamples=200_000, vectorized=True, rng=1
+    )
     assert stat.sign_flip(coarse, 100_000) == pytest.approx(theirs.pvalue, abs=0.006)
 
 
@@ -135,7 +139,7 @@ def test_holm_is_that_of_statsmodels(rng):
 
 
 def test_tasks_needed_published_example():
-    # Miller 2024, section 5: to see 3 points with a variance of 1/9 of the question's difference takes about 969 questions
+    # Miller 2024, section 5: 3 points, a variance of differences of 1/9, 80 % power: 969 questions
     assert stat.tasks_needed(0.03, 1 / 3) == pytest.approx(969, abs=1)
 
 
