@@ -378,15 +378,15 @@ def power_text(tasks: int, attempts: int = 1, difference: float = 0.05, sd: floa
         tasks: Tasks that both sides run.
         attempts: Attempts a side on each task.
         difference: The difference to see, in units of the reward.
-        sd: Standard deviation of the paired differences, of a pilot; None assumes pass or fail, a pass rate of 50 %, the
-            worst case, and that the sides differ in no task's true chance.
+        sd: Standard deviation of the paired differences, of a pilot; None assumes pass or fail at a rate of 50 %, the
+            worst case, with every task's chance the same on both sides.
 
     Returns:
         One sentence.
 
     Example:
-        >>> power_text(5, 1)
-        '5 tasks x 1 attempt: differences of 89 points or more would show (80 % power, pass rate 50 %); 5 points takes 1,570 tasks x 1 attempt, or 314 attempts a task.'
+        >>> power_text(5).split(" (")[0]
+        '5 tasks x 1 attempt: differences of 89 points or more would show'
     """
     from scipy import stats
 
