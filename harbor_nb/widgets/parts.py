@@ -223,14 +223,15 @@ class Panel(ipw.VBox):
 
         view = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": _view(self)}
         display(view, raw=True)
-        bundle = {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
-        self._handle = display(bundle, raw=True, display_id=True)
+        self._handle = display(self._still(), raw=True, display_id=True)
+
+    def _still(self) -> dict[str, str]:
+        return {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
 
     def _update_snapshot(self) -> None:
         handle = getattr(self, "_handle", None)
         if handle is not None:
-            bundle = {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
-            handle.update(bundle, raw=True)
+            handle.update(self._still(), raw=True)
 
 
 def _view(widget: ipw.Widget) -> dict[str, Any]:

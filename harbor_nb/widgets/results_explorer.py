@@ -13,17 +13,12 @@ from harbor_nb.errors import HarborNbError
 from harbor_nb.widgets.parts import Panel, Table, call, clean_cells, literal
 
 COLUMNS = {
-    "trial": {"width": "minmax(18em, 2fr)"},
-    "job": {"width": "minmax(9em, 1fr)"},
-    "task": {"width": "minmax(12em, 1fr)"},
-    "environment": {"width": "9em"},
-    "agent": {"width": "8em"},
-    "model": {"width": "minmax(6em, 1fr)"},
-    "status": {"kind": "state", "width": "8em"},
-    "reward": {"kind": "num", "width": "6em"},
-    "total_sec": {"kind": "sec", "width": "7em"},
+    "trial": {"width": "minmax(18em, 2fr)"}, "job": {"width": "minmax(9em, 1fr)"},
+    "task": {"width": "minmax(12em, 1fr)"}, "environment": {"width": "9em"}, "agent": {"width": "8em"},
+    "model": {"width": "minmax(6em, 1fr)"}, "status": {"kind": "state", "width": "8em"},
+    "reward": {"kind": "num", "width": "6em"}, "total_sec": {"kind": "sec", "width": "7em"},
     "failure": {"width": "minmax(8em, 1fr)"},
-}
+}  # fmt: skip
 _GROUPS = ("environment", "agent", "model", "task", "job", "status", "failure", "fault")
 _VALUES = ("reward", "total_sec", "agent_sec", "environment_setup_sec", "verifier_sec", "cost_usd", "tokens_out")
 PHASES = ("environment_setup_sec", "agent_setup_sec", "agent_sec", "verifier_sec", "teardown_sec")
