@@ -9,6 +9,7 @@ _ROOMS = {
     "backends.catalog": "environments",
     "backends.readiness": "check Readiness",
     "backends.agents": "check_agent",
+    "running.leftovers": "sandboxes terminate",
     "running.plans": "plan Plan",
     "running.launcher": "launch",
     "running.handles": "attach Job Jobs",
