@@ -139,4 +139,4 @@ async def _daytona(server: PracticeServer) -> None:
         await asyncio.gather(*(task for _one, task in running))
 
 
-_SERVERS: dict[str, Any] = {"daytona": _daytona, "runloop": _rest}
+_SERVERS: dict[str, Any] = {"daytona": _daytona, "e2b": _rest, "runloop": _rest}
