@@ -238,6 +238,7 @@ def _modal(made: Vendor, mode: str):
     def token(_):
         def part(data):
             return base64.urlsafe_b64encode(json.dumps(data).encode()).decode().rstrip("=")
+
         return api_pb2.AuthTokenGetResponse(token=f"{part({'alg': 'none'})}.{part({'exp': 4_000_000_000})}.x")
 
     methods |= {
