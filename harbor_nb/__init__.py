@@ -10,6 +10,7 @@ _ROOMS = {
     "backends.readiness": "check Readiness",
     "backends.agents": "check_agent",
     "practice_clouds.description": "Practice",
+    "running.leftovers": "sandboxes terminate",
     "running.plans": "plan Plan",
     "running.launcher": "launch",
     "running.handles": "attach Job Jobs",
