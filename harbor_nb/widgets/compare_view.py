@@ -51,16 +51,10 @@ class CompareView(Panel):
 
     def show(self, trials: Any) -> None:
         """Compare other trials from now on."""
-        from harbor_nb.results.frames import trials as read
-
-        self._source = trials
-        try:
-            self._frame = trials if hasattr(trials, "columns") else read(trials)
-        except HarborNbError as error:
-            self._say(str(error), "error")
-            return
-        self._levels()
-        self.refresh()
+        self._source, self._frame = trials, self._read(trials)
+        if self._frame is not None:
+            self._levels()
+            self.refresh()
 
     def refresh(self) -> None:
         """Compare anew with the settings as they stand."""

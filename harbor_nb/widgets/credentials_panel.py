@@ -96,15 +96,14 @@ class CredentialsPanel(Panel):
         from harbor_nb.credentials import save_env
 
         if save:
-            path = save_env({name: value}, self._path) if self._path else save_env({name: value})
-            self.refresh()
-            self._show_code(f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()')
-            self._say(f"{name} is in {path} and in this session.", "done")
+            path = save_env({name: value}, self._path)
+            line, said = f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()', f"{path} and"
         else:
             os.environ[name] = value
-            self.refresh()
-            self._show_code(f'os.environ["{name}"] = getpass()')
-            self._say(f"{name} is set in this session, until the kernel ends.", "done")
+            line, said = f'os.environ["{name}"] = getpass()', "this session, until the kernel ends; not in a file"
+        self.refresh()
+        self._show_code(line)
+        self._say(f"{name} is in {said}{' in this session' if save else ''}.", "done")
 
     def _picture(self) -> dict[str, Any]:
         names = [name for name in self._secret.names if os.environ.get(name)]

@@ -43,9 +43,7 @@ class EnvironmentPicker(Panel):
         buttons = ipw.HBox([self._live, self._again]).add_class("hnb-wrap")
         super().__init__(self._list, self._more, self._guide, buttons)
         self._live.on_click(lambda _: self.check_live())
-        self._more.observe(
-            lambda change: self._behind(self._show_others) if change["new"] == 0 else None, "selected_index"
-        )
+        self._more.observe(lambda change: change["new"] == 0 and self._behind(self._show_others), "selected_index")
         self._again.on_click(lambda _: self._behind(self.refresh))
         self.value = tuple(value)
         self.refresh()

@@ -175,6 +175,14 @@ class Panel(ipw.VBox):
     def _say(self, text: str, kind: str = "note") -> None:
         self._says.value = render("widgets_says", text=text, kind=kind)
 
+    def _read(self, trials: Any) -> Any:
+        from harbor_nb.results.frames import trials as read
+
+        try:
+            return trials if hasattr(trials, "columns") else read(trials)
+        except HarborNbError as error:
+            return self._say(str(error), "error")
+
     def _behind(self, work: Callable[[], Any], then: Callable[[Any], None] | None = None) -> threading.Thread:
         """Do `work` in a thread, so that the kernel stays free; an error is told in the panel."""
 
