@@ -15,6 +15,7 @@ _ROOMS = {
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
     "results.comparison": "compare Comparison",
+    "running.calibration": "calibrate Calibration",
     "known_failures": "register_failure",
     "samples": "sample_tasks sample_jobs",
     "widgets": "EnvironmentPicker CredentialsPanel JobLauncher JobMonitor ResultsExplorer CompareView app",
