@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from harbor_nb.results import _rows
-from harbor_nb.results._models import Called, Metrics, decode, many, record
+from harbor_nb.results._models import decode, many, record, shapes
 from harbor_nb.results.frames._columns import Column, arrow_schema, build, pick
 from harbor_nb.results.reading import UnreadableError, find_jobs, is_link, open_safely
 
@@ -35,7 +35,7 @@ _FIELDS: dict[str, tuple[tuple[str, Any], ...]] = {
     "reasoning": (("reasoning_content", str),),
     **dict.fromkeys(("tool_calls", "tools", "n_tool_calls"), (("tool_calls", msgspec.Raw),)),
     "observation": (("observation", _Observed),),
-    **dict.fromkeys(("tokens_in", "tokens_cached", "tokens_out", "cost_usd"), (("metrics", Metrics),)),
+    **dict.fromkeys(("tokens_in", "tokens_cached", "tokens_out", "cost_usd"), (("metrics", shapes.Metrics),)),
     "copied": (("is_copied_context", bool),),
 }
 _HEAD = {
@@ -67,7 +67,7 @@ def _plain(content: Any) -> str | None:
 
 
 def _tools(raw: Any) -> list[Any]:
-    found: list[Any] = (decode(raw, many(Called) | None) if bytes(raw) else None) or []
+    found: list[Any] = (decode(raw, many(shapes.Called) | None) if bytes(raw) else None) or []
     return found
 
 
