@@ -2,8 +2,9 @@
 
 import json
 import tomllib
-from functools import cache
+from functools import cache, reduce
 from importlib.resources import files
+from operator import or_
 from types import GenericAlias, SimpleNamespace
 from typing import Any
 
@@ -26,11 +27,16 @@ def many(kind: Any) -> Any:
 
 
 def _shapes() -> Any:
-    made: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "rewards": dict[str, float | None]}
+    made: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "raw": msgspec.Raw}
+    made["rewards"] = dict[str, float | None]
+
+    def kind(text: str) -> Any:
+        kinds = [many(made[word[1:-1]]) if word[0] == "[" else made[word] for word in text.strip("!").split("|")]
+        return reduce(or_, kinds)
+
     for name, fields in tomllib.loads(files(__package__).joinpath("shapes.toml").read_text(encoding="utf-8")).items():
-        kinds = {field: made[kind.strip("[]!")] for field, kind in fields.items()}
-        kinds.update({field: many(kinds[field]) for field, kind in fields.items() if kind[0] == "["})
-        made[name] = record(name, *(field for field, kind in fields.items() if kind[-1] == "!"), **kinds)
+        needed = [field for field, text in fields.items() if text[-1] == "!"]
+        made[name] = record(name, *needed, **{field: kind(text) for field, text in fields.items()})
     return SimpleNamespace(**made)
 
 

@@ -252,7 +252,7 @@ def _paths(x: Any) -> Iterator[str]:
         found = sorted(glob.glob(text)) if glob.has_magic(text) else []  # noqa: PTH207 - absolute
         if not found:
             raise BadInputError(
-                f"No such folder: {os.fspath(x)}. Give a jobs folder, a job folder, a list of them, or a glob."
+                f"No such folder: {os.fspath(x)}. Give a jobs or job folder, a list of them, or a glob."
             )
         yield from (path for path in found if Path(path).is_dir())
     elif isinstance(x, Iterable):
@@ -266,17 +266,13 @@ def _paths(x: Any) -> Iterator[str]:
 
 def find_jobs(x: Any) -> list[JobFolder]:
     """Return what `x` names as job folders, each once, in the order of their paths."""
-    found: dict[tuple[str, str | None], JobFolder] = {}
+    found: dict[tuple[str, str], JobFolder] = {}
     for path in _paths(x):
         if not Path(path).is_dir():
             raise BadInputError(f"Not a folder: {path}. Give the folder that holds the job.")
         for job in _find(path, _DEPTH):
-            found.setdefault((job.path, job.only), job)
-    return [
-        job
-        for key, job in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or ""))
-        if job.only is None or (key[0], None) not in found
-    ]
+            found.setdefault((job.path, job.only or ""), job)
+    return [found[path, trial] for path, trial in sorted(found) if not trial or (path, "") not in found]
 
 
 def job_folders(x: Any) -> list[Path]:
