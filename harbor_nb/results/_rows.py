@@ -67,18 +67,15 @@ _LOCAL = "harbor_nb.local:LocalEnvironment"
 
 def environment_name(config: Any) -> str:
     """Return Harbor's environment type, `local` for ours, the class's name for another import path."""
-    if config is None:
-        return "docker"
-    if config.import_path:
-        return "local" if config.import_path == _LOCAL else config.import_path.rpartition(":")[2]
-    return config.type or "docker"
+    if path := config and config.import_path:
+        return "local" if path == _LOCAL else str(path.rpartition(":")[2])
+    return (config and config.type) or "docker"
 
 
 def agent_name(config: Any) -> str:
     """Return the agent's name as its configuration tells it; Harbor's default is the oracle."""
-    if config is None:
-        return "oracle"
-    return config.name or (config.import_path or "oracle").rpartition(":")[2]
+    path = (config and config.import_path) or "oracle"
+    return (config and config.name) or path.rpartition(":")[2]
 
 
 def _version(text: str | None) -> str | None:
@@ -325,18 +322,10 @@ def _facts(folder: str, names: Sequence[str]) -> pa.Table:
         with ThreadPoolExecutor(2) as threads:
             found = threads.map(LocalFileSystem().get_file_info, (paths[:half], paths[half:]))
             facts = [(-1, -1) if i.size is None else (i.size, i.mtime_ns) for part in found for i in part]
-    except OSError:  # one of them may not be looked at
-        facts = [_fact(path) for path in paths]
+    except OSError:  # one of them may not be looked at: read all again, each on its own
+        facts = [(-1, -1)] * len(paths)
     sizes, mtimes_ns = zip(*facts, strict=True)
     return pa.table({"trial": arrow(names, _TEXT), "size": sizes, "mtime_ns": _settled(mtimes_ns)})
-
-
-def _fact(path: bytes) -> tuple[int, int]:
-    try:
-        facts = os.lstat(path)
-    except OSError:
-        return -1, -1
-    return facts.st_size, facts.st_mtime_ns
 
 
 def load(job: reading.JobFolder, columns: Sequence[str]) -> pa.Table:

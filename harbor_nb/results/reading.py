@@ -273,23 +273,3 @@ def find_jobs(x: Any) -> list[JobFolder]:
         for job in _find(path, _DEPTH):
             found.setdefault((job.path, job.only or ""), job)
     return [found[path, trial] for path, trial in sorted(found) if not trial or (path, "") not in found]
-
-
-def job_folders(x: Any) -> list[Path]:
-    """Find the job folders in `x`.
-
-    Args:
-        x: A jobs folder, a job folder, a trial folder, a list of them, a glob, a `Job` or `Jobs`.
-
-    Returns:
-        The folders, each once, sorted. Links below a given folder are not followed.
-
-    Raises:
-        BadInputError: `x` does not exist or is nothing of the kind.
-
-    Example:
-        >>> from harbor_nb import sample_jobs
-        >>> from harbor_nb.results.reading import job_folders
-        >>> folders = job_folders(sample_jobs())  # doctest: +SKIP
-    """
-    return [Path(path) for path in dict.fromkeys(job.path for job in find_jobs(x))]
