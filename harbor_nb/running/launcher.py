@@ -31,6 +31,7 @@ def start(
     folder = make_folder(config)
     record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
     record.practice = practice is not None
+    (folder / "config.json").write_text(json.dumps(config, indent=4, default=str))  # Harbor writes its own over it
     return spawn(folder, config, record, secrets, practice)
 
 
