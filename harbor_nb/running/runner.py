@@ -15,6 +15,7 @@ from typing import Any
 from harbor_nb._redaction import redact, redactor
 from harbor_nb.running.events import EventLog
 from harbor_nb.running.owner import OwnerRecord, now
+from harbor_nb.running.practice import practice_cloud
 
 HEARTBEAT_SEC = 10
 
@@ -140,7 +141,8 @@ def main() -> int:
     assert record is not None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("cancelled before it began"))
     try:
-        asyncio.run(_run(given["config"], folder, record))
+        with practice_cloud(given["practice"], record):
+            asyncio.run(_run(given["config"], folder, record))
     except SystemExit as error:
         early = error.code == "cancelled before it began"
         record.state, record.exit = ("cancelled", 0) if early else ("failed", 1)
