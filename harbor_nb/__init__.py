@@ -9,6 +9,8 @@ _ROOMS = {
     "backends.catalog": "environments",
     "backends.readiness": "check Readiness",
     "backends.agents": "check_agent",
+    "practice_clouds.description": "Practice",
+    "running.leftovers": "sandboxes terminate",
     "running.plans": "plan Plan",
     "running.launcher": "launch",
     "running.handles": "attach Job Jobs",

@@ -55,6 +55,7 @@ class Box:
     values: dict[str, Any] = field(default_factory=dict)  # what the vendor was told about it
     tasks: set["asyncio.Task[Any]"] = field(default_factory=set)  # running commands
     ended: bool = False
+    gone: asyncio.Event = field(default_factory=asyncio.Event)  # set with `ended`
     ended_at: datetime | None = None
 
     def spawn(self, work: Any) -> "asyncio.Task[Any]":
@@ -186,6 +187,7 @@ class Backend:
         if box.ended:
             return
         box.ended, box.ended_at = True, datetime.now(UTC)
+        box.gone.set()
         for task in list(box.tasks):
             task.cancel()
         await asyncio.gather(*box.tasks, return_exceptions=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BadInputError, JobExistsError
 from harbor_nb.running.owner import OwnerRecord, remember_launch
+from harbor_nb.running.practice import handed
 
 if TYPE_CHECKING:
     from harbor_nb.running.handles import Job
@@ -30,7 +31,7 @@ def start(
     """Make the folder of a new job and start its runner."""
     folder = make_folder(config)
     record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
-    record.practice = practice is not None
+    (folder / "config.json").write_text(json.dumps(config, indent=4, default=str))  # Harbor writes its own over it
     return spawn(folder, config, record, secrets, practice)
 
 
@@ -60,6 +61,7 @@ def spawn(
     """Start the runner of a job folder; the config goes by a pipe, so no argument and no file holds a value of it."""
     from harbor_nb.running.handles import Job
 
+    given_practice = handed(practice, record)
     record.temporary = tempfile.mkdtemp(prefix="harbor_nb-")  # a folder without a .env; ours to remove
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(_own_paths()), "TMPDIR": record.temporary}
     with (folder / "harbor_nb.log").open("a") as log:
@@ -70,7 +72,7 @@ def spawn(
     record.own(process.pid)
     record.write(folder)  # before the config: the runner waits for that, and is the only one to write from then on
     assert process.stdin is not None
-    given = {"config": config, "secrets": dict(secrets or {}), "practice": practice}
+    given = {"config": config, "secrets": dict(secrets or {}), "practice": given_practice}
     with contextlib.suppress(BrokenPipeError):  # a runner that died at once tells it in its log
         process.stdin.write(json.dumps(given, default=str).encode())
         process.stdin.close()

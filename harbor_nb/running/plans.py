@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harbor_nb.errors import BadInputError, NotReadyError
 from harbor_nb.running import configs as _configs
 from harbor_nb.running.configs import LOCAL, nearest
+from harbor_nb.running.practice import described
 
 if TYPE_CHECKING:
     from harbor_nb.running.handles import Job, Jobs
@@ -223,6 +224,7 @@ def _made(given: list[dict[str, Any]], fast_stop: bool, practice: Any, loaded: d
         if not (checked.tasks or checked.datasets or checked.source_jobs):
             raise BadInputError("the config names no tasks; add 'tasks' or 'datasets'")
         made.append(config | {"job_name": checked.job_name})
+    practice = described(practice, map(_configs.environment_of, made))
     return Plan(tuple(made), fast_stop, practice, secrets)
 
 

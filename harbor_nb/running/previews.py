@@ -45,8 +45,8 @@ def readiness(config: Mapping[str, Any], practice: Any = None) -> list[Any]:
     """Give the readiness of a config's environment and agents, as far as it can be told."""
     found: list[Any] = []
     name = environment_of(config)
-    if practice is None or name in ("local", "docker"):
-        found.append(_tell(_readiness.check, name))
+    # A practice cloud is made of local's sandboxes.
+    found.append(_tell(_readiness.check, name if practice is None or name == "docker" else "local"))
     check_agent = getattr(_readiness, "check_agent", None)
     named = [agent for agent in config["agents"] if agent.get("name")] if check_agent else []
     return found + [_tell(check_agent, agent["name"], agent.get("model_name")) for agent in named]

@@ -56,8 +56,7 @@ def resume(folder: Path, retry: Iterable[str] | str) -> list[str]:
         if forgotten := list(_forget(folder, again)):
             told.append(f"{len(forgotten)} trials run again")
         fresh = OwnerRecord.new(folder.name, environment, record.fast_stop if record else False)
-        fresh.practice = record is not None and record.practice
-        spawn(folder, config, fresh, practice=fresh.practice or None)
+        spawn(folder, config, fresh, practice=record is not None and record.practice)
     return told
 
 

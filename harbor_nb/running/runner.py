@@ -15,6 +15,7 @@ from typing import Any
 from harbor_nb._redaction import redact, redactor
 from harbor_nb.running.events import EventLog
 from harbor_nb.running.owner import OwnerRecord, now
+from harbor_nb.running.practice import practice_cloud
 
 HEARTBEAT_SEC = 10
 
@@ -64,13 +65,27 @@ def _prepare(record: OwnerRecord, events: EventLog) -> None:
             events.add("note", message="Harbor's docker environment looks different: stopped as Harbor does")
 
 
+async def _made(kind: Any, config: Any, folder: Path) -> Any:
+    """Make Harbor's job; of a job that has not begun, config.json stands there only for who reads it meanwhile."""
+    ours = folder / "config.json"
+    text = ours.read_text() if ours.exists() and not (folder / "result.json").exists() else None
+    if text is None:
+        return await kind.create(config)
+    ours.unlink()  # Harbor would compare it with the config that it completes while it makes the job
+    try:
+        return await kind.create(config)
+    finally:
+        if not ours.exists():
+            ours.write_text(text)
+
+
 async def _work(config: Any, record: OwnerRecord, folder: Path, events: EventLog) -> None:
     from harbor import Job
 
     from harbor_nb.running.isolation import isolate
 
     _prepare(record, events)
-    job = await Job.create(config)
+    job = await _made(Job, config, folder)
     events.follow(job)
     if not isolate(job):
         events.add("note", message="Harbor's trial queue looks different: one bad trial ends its siblings")
@@ -126,7 +141,8 @@ def main() -> int:
     assert record is not None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("cancelled before it began"))
     try:
-        asyncio.run(_run(given["config"], folder, record))
+        with practice_cloud(given["practice"], record):
+            asyncio.run(_run(given["config"], folder, record))
     except SystemExit as error:
         early = error.code == "cancelled before it began"
         record.state, record.exit = ("cancelled", 0) if early else ("failed", 1)

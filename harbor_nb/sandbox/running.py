@@ -10,17 +10,16 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import override
+from typing import IO, override
 
 from harbor_nb.errors import SandboxError
-from harbor_nb.sandbox import places, users
+from harbor_nb.sandbox import layers, places, users
 from harbor_nb.sandbox.files import SandboxFiles
-from harbor_nb.sandbox.images import Image
+from harbor_nb.sandbox.images import PATH, Image
 from harbor_nb.sandbox.processes import ExecResult, OnOutput, SandboxProcess, exit_code, open_streams, run
 from harbor_nb.sandbox.tiers import bwrap, tier
-from harbor_nb.sandbox.userland import base_layer, overlaid
+from harbor_nb.sandbox.userland import base_layer, overlaid, own_layer
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INIT = "echo ready; exec /bin/sleep infinity"
 # The loader's own variables would act on the host's nsenter.
 _LOADER = ("LD_", "GLIBC_", "GCONV_")
@@ -51,11 +50,13 @@ class Sandbox(SandboxFiles):
         self.workdir = image.workdir
         self.env = env
         self.users = users.mode()
+        self.network = True
         self._held = held
         self._init: asyncio.subprocess.Process | None = None
         self._pid = 0
         self._pipes: set[asyncio.ReadTransport] = set()
         self._mounts: Sequence[tuple[Path, str]] = ()
+        self._layers: list[IO[str]] = []
 
     @property
     def folder(self) -> Path:
@@ -97,9 +98,9 @@ class Sandbox(SandboxFiles):
         _sweep_once()
         held = places.Held(parent or places.run_folder(), name)
         self = cls(image, {"PATH": PATH, "LANG": "C.UTF-8", **image.env, **(env or {})}, held)
-        self._mounts = mounts
+        self._mounts, self.network = mounts, network
         try:
-            arguments = await asyncio.to_thread(self._arguments, found.name == "full", network)
+            arguments = await asyncio.to_thread(self._arguments, found.name == "full")
             await self._boot(program, arguments)
         except BaseException:
             await self.stop()
@@ -119,17 +120,19 @@ class Sandbox(SandboxFiles):
         return [*sources, "--overlay", str(upper), str(work), f"/{name}"]
 
     def _lower(self, name: str) -> list[Path]:
-        layers = [layer / slug(name) for layer in self.image.layers]
-        return [path for path in layers if path.is_dir()]
+        return [path for layer in self.image.layers if (path := layer / slug(name)).is_dir()]
 
-    def _arguments(self, proc: bool, network: bool) -> list[str]:
-        command = self._overlay("", [base_layer() / "root", *self._lower("")])
+    def _arguments(self, proc: bool) -> list[str]:
+        base = base_layer()
+        own = [own_layer()] if self.users != "root" else []
+        self._layers = [layers.hold(layer) for layer in (base, *own, *self.image.layers)]
+        command = self._overlay("", [base / "root", *self._lower("")])
         for name in overlaid():
-            command += self._overlay(name, [Path("/", name), *self._lower(name)])
+            command += self._overlay(name, [Path("/", name), *(path / slug(name) for path in own), *self._lower(name)])
         command += ["--proc", "/proc"] if proc else ["--dir", "/proc"]
         command += ["--dev", "/dev", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
         command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
-        if not network:
+        if not self.network:
             command += ["--unshare-net"]
         elif Path("/etc/resolv.conf").exists():
             (self.folder / "root/etc").mkdir(exist_ok=True)
@@ -186,7 +189,7 @@ class Sandbox(SandboxFiles):
         loader = {key: variables.pop(key) for key in list(variables) if key.startswith(_LOADER)}
         inner = ["/usr/bin/env", "-C", cwd or self.workdir, *(f"{key}={value}" for key, value in loader.items())]
         inner += users.become(self.users, self.image.user if user is None else user, variables)
-        return [*users.enter(self.users, self._pid), "--", *inner, *command], variables
+        return [*users.enter(self.users, self._pid, network=self.network), "--", *inner, *command], variables
 
     @override
     async def _run_inside(self, command: Sequence[str], stdin: int, *, output: int | None = None) -> ExecResult:
@@ -283,10 +286,9 @@ class Sandbox(SandboxFiles):
                 users.kill_group(self._pid, group)
             os.killpg(group, signal.SIGKILL)
 
-    async def stop(self) -> None:
-        """End every process of the sandbox and remove its files; a second call does nothing."""
+    async def end_processes(self) -> None:
+        """End every process of the sandbox; its files stay until `stop`."""
         init, self._init = self._init, None
-        enter = None
         if init is not None:
             if self.users == "ranges" and init.returncode is None:
                 await self._give_back(init)
@@ -295,9 +297,16 @@ class Sandbox(SandboxFiles):
             await init.wait()
         for transport in list(self._pipes):
             transport.close()
+
+    async def stop(self) -> None:
+        """End every process of the sandbox and remove its files; a second call does nothing."""
+        await self.end_processes()
+        enter = None
         if self.users == "ranges":
-            enter = users.mapped()
+            enter = await asyncio.to_thread(users.mapped)
         await asyncio.to_thread(self._held.remove, enter)
+        for layer in self._layers:
+            layer.close()
 
     async def _give_back(self, init: asyncio.subprocess.Process) -> None:
         """What other users of the sandbox wrote into mounted folders becomes the caller's own."""
