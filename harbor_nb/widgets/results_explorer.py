@@ -14,7 +14,7 @@ from harbor_nb.widgets.parts import Panel, Table, call, clean_cells, literal
 COLUMNS = {
     "trial": {"width": "minmax(18em, 2fr)"}, "job": {"width": "minmax(9em, 1fr)"},
     "task": {"width": "minmax(12em, 1fr)"}, "environment": {"width": "9em"}, "agent": {"width": "8em"},
-    "model": {"width": "minmax(6em, 1fr)"}, "status": {"kind": "state", "width": "8em"},
+    "model": {"width": "minmax(6em, 1fr)"}, "status": {"kind": "state", "width": "9em"},
     "reward": {"kind": "num", "width": "6em"}, "total_sec": {"kind": "sec", "width": "7em"},
     "failure": {"width": "minmax(8em, 1fr)"},
 }  # fmt: skip

@@ -2,12 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.local, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.local, pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
 
 APP = """
 import harbor_nb
@@ -61,6 +62,7 @@ CANARY = "canary-Qx7!-pasted-in-the-panel-93214"
 
 @pytest.fixture
 def jobs(lab):
+    shutil.rmtree(lab.folder / "jobs", ignore_errors=True)
     return lab.folder / "jobs"
 
 
@@ -93,7 +95,7 @@ def wait_state(page, *states):
         "(states) => { const all = [...document.querySelectorAll('.hnb-job .hnb-badge')];"
         "return all.length && all.every(b => states.includes(b.dataset.state)) }",
         arg=list(states),
-        timeout=40_000,
+        timeout=60_000,
     )
 
 
