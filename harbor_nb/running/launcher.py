@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BadInputError, JobExistsError
-from harbor_nb.running.owner import OwnerRecord, remember_launch
+from harbor_nb.running.owner import LIVE, OwnerRecord, remember_launch
 from harbor_nb.running.practice import handed
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def start(
     """Make the folder of a new job and start its runner."""
     folder = make_folder(config)
     record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
-    (folder / "config.json").write_text(json.dumps(config, indent=4, default=str))  # Harbor writes its own over it
     return spawn(folder, config, record, secrets, practice)
 
 
@@ -45,7 +44,7 @@ def make_folder(config: Mapping[str, Any]) -> Path:
         folder.mkdir()
     except FileExistsError:
         record = OwnerRecord.read(folder)
-        lives = "still runs" if record is not None and record.alive() else "exists already"
+        lives = "still runs" if record is not None and record.state in LIVE and record.alive() else "exists already"
         raise JobExistsError(
             f"the job {folder} {lives}; type harbor_nb.attach({str(folder)!r}), or give another job_name"
         ) from None
