@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -63,11 +64,13 @@ def spawn(
     given_practice = handed(practice, record)
     record.temporary = tempfile.mkdtemp(prefix="harbor_nb-")  # a folder without a .env; ours to remove
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(_own_paths()), "TMPDIR": record.temporary}
+    known = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the runner hears it once it can answer
     with (folder / "harbor_nb.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "harbor_nb.running.runner", str(folder)], stdin=subprocess.PIPE, stdout=log,
             stderr=subprocess.STDOUT, cwd=record.temporary, env=environ, start_new_session=True, pipesize=_PIPE_BYTES,
         )  # fmt: skip
+    signal.pthread_sigmask(signal.SIG_SETMASK, known)
     record.own(process.pid)
     record.write(folder)  # before the config: the runner waits for that, and is the only one to write from then on
     assert process.stdin is not None

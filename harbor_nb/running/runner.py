@@ -93,6 +93,7 @@ def main() -> int:
     assert record is not None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_EARLY))
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         with practice_cloud(given["practice"], record):
             asyncio.run(_run(given["config"], folder, record))
     except BaseException as error:  # noqa: BLE001 - SystemExit too: the record must tell how it ended
