@@ -79,7 +79,7 @@ class CompareView(Panel):
         if self._frame is not None and self._by.value in self._frame:
             levels = sorted(str(level) for level in self._frame[self._by.value].dropna().unique())
             self._baseline.options = [("automatic", None), *((clean(level, 80), level) for level in levels)]
-            self._baseline.value = None if "docker" in levels else next(iter(levels), None)
+            self._baseline.index = 0 if "docker" in levels or not levels else 1
 
     def _picture(self) -> dict[str, Any]:
         table = getattr(self.comparison, "table", None)

@@ -40,7 +40,7 @@ class JobMonitor(Panel):
     """
 
     title = "Monitor"
-    about = ""
+    about = "Trials, rewards and faults as they come. The jobs go on without this notebook."
     selected = t.Unicode("", help="The chosen trial.")
 
     def __init__(self, jobs: Any = None) -> None:

@@ -38,7 +38,7 @@ class ResultsExplorer(Panel):
     """
 
     title = "Results"
-    about = ""
+    about = "Filter, group and plot trials; choose a row for its steps, files and pictures."
     selected = t.Unicode("", help="The chosen row.")
     frame = t.Any(None, allow_none=True, help="The trials that are shown, as a DataFrame.")
 

@@ -62,7 +62,7 @@ def test_hostile_texts_are_text(lab, new_page):
     lab.run_all(page)
     explorer = page.locator(".hnb-panel").filter(has=page.get_by_role("heading", name="Results", exact=True))
     explorer.locator(".hnb-row").first.click()
-    explorer.get_by_text("Trajectory").wait_for()
+    explorer.get_by_text("Trajectory, 2 steps").wait_for()
     explorer.get_by_label("File", exact=True).select_option(f"{'artifacts/evil.svg'}")
     explorer.locator("img[alt='artifacts/evil.svg']").wait_for()
     page.locator(".hnb-panel .hnb-row").last.click()
@@ -107,7 +107,7 @@ def test_the_app_is_accessible_light_dark_and_narrow(lab, new_page, picture):
     lab.open(page, "axe")
     lab.run_all(page)
     for look, (theme, width) in LOOKS.items():
-        page.set_viewport_size({"width": width, "height": 1400})
+        page.set_viewport_size({"width": width, "height": 2400})
         change = f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
         page.evaluate(change)
         page.locator(f'body[data-jp-theme-light="{str(theme == "Light").lower()}"]').wait_for(state="attached")
