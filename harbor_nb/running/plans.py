@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harbor_nb._redaction import SECRET_NAME, redactor
 from harbor_nb.errors import BadInputError, NotReadyError
 from harbor_nb.running import configs as _configs
 from harbor_nb.running.configs import LOCAL, nearest
@@ -230,6 +231,9 @@ def checked(
         if not (read.tasks or read.datasets or read.source_jobs):
             raise BadInputError("the config names no tasks; add 'tasks' or 'datasets'")
         made.append(config | {"job_name": read.job_name})
+    for name, value in secrets.items():
+        if SECRET_NAME.search(name):
+            redactor.remember(name, value)
     practice = described(practice, map(_configs.environment_of, made))
     return Plan(tuple(made), fast_stop, practice, secrets)
 
