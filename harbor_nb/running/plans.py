@@ -166,12 +166,7 @@ class Plan:
         exists: JobExistsError | None = None
         started = []
         for config, environment in zip(self.configs, self.environments, strict=True):
-            blocked = (
-                []
-                if force
-                else [told for told in readiness(config, self.practice) if told is not None and not told.ready]
-            )
-            if blocked:
+            if blocked := [told for told in readiness(config, self.practice) if not (told.ready or force)]:
                 refused.append(str(blocked[0]))
                 continue
             try:
