@@ -39,6 +39,7 @@ class Redactor:
         self._values: dict[str, set[str]] = {}
         self._pattern: re.Pattern[str] | None = None
         self._names: dict[str, str] = {}
+        self._seen: object = None
 
     def remember(self, name: str, value: str | None) -> None:
         """Take `value` out of every later text, in all its spellings, and put the name there instead."""
@@ -69,7 +70,10 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """Return `text` with each known value replaced by `<NAME>`."""
-        self.remember_environment()
+        now = getattr(os.environ, "_data", None)  # reading all of os.environ takes thirty times as long as comparing it
+        if now is None or now != self._seen:
+            self.remember_environment()
+            self._seen = now and dict(now)
         pattern = self._pattern
         return pattern.sub(lambda match: f"<{self._names[match.group()]}>", text) if pattern else text
 

@@ -1,5 +1,6 @@
 """The failures that are known: a table of patterns, and the matching; no files but the table are read."""
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -30,6 +31,7 @@ _VARIABLE = (  # what differs between two spellings of one failure, and what sta
     (re.compile(r"\b\d+(?:\.\d+)?(?= ?(?:s|secs?|seconds?|minutes?|hours?|ms)\b)"), "<n>"),
     (re.compile(r"(?<=:)\d{4,5}\b|\b\d{5,}\b|\b\d+\.\d{3,}\b"), "<n>"),
 )
+_added: list["KnownFailure"] = []
 _found: dict[tuple[object, ...], "KnownFailure | None"] = {}
 _EXIT = re.compile(r"(?:exit(?:ed)?(?: with)?(?: code| status)?|return ?code)[ :=(]*(\d{1,3})\b", re.IGNORECASE)
 
@@ -99,10 +101,19 @@ def _frozen(value: object) -> object:
 
 
 @cache
+def _table() -> str:
+    return files(__package__).joinpath("failures.toml").read_text("utf-8")
+
+
+@cache
 def rows() -> list[KnownFailure]:
     """Return the table, what `register_failure` added first."""
-    text = files(__package__).joinpath("failures.toml").read_text("utf-8")
-    return [_row(values) for values in tomllib.loads(text)["failure"]]
+    return [_row(values) for values in tomllib.loads(_table())["failure"]]
+
+
+def fingerprint() -> bytes:
+    """Return what stands for the table and its additions; what was matched under another one is to be matched anew."""
+    return hashlib.sha256(f"{_table()}{_added}".encode()).digest()
 
 
 @lru_cache(65536)
@@ -215,6 +226,7 @@ def register_failure(
     row = _row({"name": name, "cause": cause, "fix": fix, "fault": fault, "exception": exception, "message": message,
                 **where})  # fmt: skip
     rows()[:] = [row, *(known for known in rows() if known != row)]
+    _added[:] = [row, *(known for known in _added if known != row)]
     _found.clear()
     fault_of.cache_clear()
     return row
