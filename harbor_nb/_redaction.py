@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN(?!S)|PASSWORD|CREDENTIAL|AUTH|JWT", re.IGNORECASE)
@@ -39,7 +40,7 @@ class Redactor:
         self._values: dict[str, set[str]] = {}
         self._pattern: re.Pattern[str] | None = None
         self._names: dict[str, str] = {}
-        self._seen: object = None
+        self._scanned: dict[Any, Any] | None = None
 
     def remember(self, name: str, value: str | None) -> None:
         """Take `value` out of every later text, in all its spellings, and put the name there instead."""
@@ -64,16 +65,17 @@ class Redactor:
     def remember_environment(self, names: Iterable[str] = ()) -> None:
         """Remember what the process environment holds under these names and under any name that looks secret."""
         wanted = set(names)
+        held = getattr(os.environ, "_data", None)  # compared at once, where os.environ is walked name by name
+        if not wanted and held is not None and held == self._scanned:
+            return
+        self._scanned = dict(held) if held is not None else None
         for name, value in os.environ.items():
             if name in wanted or SECRET_NAME.search(name):
                 self.remember(name, value)
 
     def redact(self, text: str) -> str:
         """Return `text` with each known value replaced by `<NAME>`."""
-        now = getattr(os.environ, "_data", None)  # reading all of os.environ takes thirty times as long as comparing it
-        if now is None or now != self._seen:
-            self.remember_environment()
-            self._seen = now and dict(now)
+        self.remember_environment()
         pattern = self._pattern
         return pattern.sub(lambda match: f"<{self._names[match.group()]}>", text) if pattern else text
 
