@@ -6,6 +6,8 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import Any
 
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
 from modal_proto import task_command_router_pb2 as pb
 
 from harbor_nb.errors import BadInputError, SandboxError
@@ -17,6 +19,10 @@ from harbor_nb.sandbox import FileStat, SandboxProcess
 
 FILES_TOOL = "/__modal/.bin/modal-sandbox-fs-tools"
 _CHUNK = 1 << 20
+_ERRORS: dict[type[BaseException], str] = {
+    FileNotFoundError: "NotFound", NotADirectoryError: "NotDirectory", IsADirectoryError: "IsDirectory",
+    PermissionError: "PermissionDenied", FileExistsError: "PathAlreadyExists",
+}  # fmt: skip
 _KINDS = {"file": "file", "folder": "directory", "link": "symlink"}
 
 
@@ -63,6 +69,11 @@ def _entry(stat: FileStat) -> dict[str, Any]:
     return made | ({"symlink_target": stat.target} if stat.target else {})
 
 
+def _still_there(run: Exec) -> None:
+    if run.box.ended:
+        raise GRPCError(Status.NOT_FOUND, "Sandbox has already shut down")
+
+
 class Router:
     """The router's calls."""
 
@@ -74,7 +85,7 @@ class Router:
         """Find the sandbox of a task."""
         found = next((box for box in self.backend.live() if box.values["task_id"] == task_id), None)
         if found is None:
-            raise MissingError(f"Task {task_id}")
+            raise GRPCError(Status.NOT_FOUND, "Sandbox has already shut down")
         return found
 
     def _exec(self, request: Any) -> Exec:
@@ -138,6 +149,7 @@ class Router:
             async with run.changed:
                 while len(output) <= sent and run.code is None:
                     await run.changed.wait()
+            _still_there(run)
             while len(output) > sent:
                 data = bytes(output[sent : sent + _CHUNK])
                 sent += len(data)
@@ -180,6 +192,7 @@ class Router:
         async with run.changed:
             while run.code is None:
                 await run.changed.wait()
+        _still_there(run)
         return pb.TaskExecWaitResponse(code=run.code)
 
     async def poll(self, request: Any) -> Any:
@@ -189,21 +202,17 @@ class Router:
 
     async def _files(self, run: Exec, command: dict[str, Any]) -> None:
         ((name, asked),) = command.items()
+        code = 137  # of a sandbox that ended meanwhile
         try:
             run.output[1] += await self._file_call(run, name, asked)
             code = 0
         except (OSError, SandboxError, BadInputError) as error:
-            kinds: dict[Any, str] = {
-                FileNotFoundError: "NotFound",
-                NotADirectoryError: "NotDirectory",
-                IsADirectoryError: "IsDirectory",
-            }
-            kinds |= {PermissionError: "PermissionDenied", FileExistsError: "PathAlreadyExists"}
-            said = {"error_kind": kinds.get(type(error), "Other"), "message": str(error)}
+            said = {"error_kind": _ERRORS.get(type(error), "Other"), "message": str(error)}
             run.output[2] += json.dumps(said).encode()
             code = 1
-        run.code = code
-        await run.tell()
+        finally:
+            run.code = code
+            await asyncio.shield(run.tell())
 
     async def _file_call(self, run: Exec, name: str, asked: dict[str, Any]) -> bytes:
         sandbox, path = run.box.sandbox, asked["path"]
