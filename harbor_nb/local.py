@@ -86,8 +86,8 @@ class LocalEnvironment(BaseEnvironment):
         self._sandbox = await Sandbox.start(
             image, name=self.session_id, network=not self._network_disabled, mounts=self._binds, limits=limits
         )
-        for folder in ("/solution", "/tests", self.task_env_config.workdir or image.workdir):
-            await self._sandbox.make_dir(folder)
+        folders = ("/solution", "/tests", self.task_env_config.workdir or image.workdir)
+        await self._sandbox.exec(["mkdir", "-p", *folders], cwd="/", user="root")
         self._tell(image.from_image)
 
     def _tell(self, from_image: str) -> None:
