@@ -194,7 +194,9 @@ def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
         entries: Of each trial: its name, size and time of its result, why it is unreadable, whether it finished (None:
             not begun), and a TrialResult.
     """
-    *head, results = zip(*entries, strict=True) if entries else ((),) * 6
+    if not entries:
+        return SCHEMA.empty_table()
+    *head, results = zip(*entries, strict=True)
     raised, spent, steps = (_of(results, field) for field in ("exception_info", "agent_result", "step_results"))
     if any(steps):
         raised, spent = [_raised(r) for r in results], [_usage(r) for r in results]

@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ LOCAL = "harbor_nb.local:LocalEnvironment"
 _PATHS = frozenset(
     "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills".split()
 )
+_REDACTED = re.compile(r"\*{4}|.{4}\*{4}.{3}")  # how Harbor writes a literal secret into a config
 _LARGEST_BYTES = 10 * 2**20
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-(.*))?\}")
 _SECRET_ARGUMENT = re.compile(r"(api_?key|secret|password|token|credentials?)$", re.IGNORECASE)
@@ -29,25 +31,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """Read a config that `harbor run -c` takes: JSON, JSON with comments, or YAML."""
+    import json5
+    import yaml
+
     file = Path(path).expanduser()
     try:
         if file.stat().st_size > _LARGEST_BYTES:
             raise BadInputError(f"{file} is larger than 10 MB; it can't be a job config")
         text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadInputError(f"{file} is not text; give a JSON or YAML file") from None
+        is_json = text.lstrip().startswith(("{", "//", "/*")) and file.suffix not in (".yaml", ".yml")
+        data = json5.loads(text) if is_json else yaml.safe_load(text)  # type: ignore[no-untyped-call] # PyYAML
     except OSError as error:
         raise BadInputError(f"can't read {file}: {error.strerror}") from None
-    try:
-        if text.lstrip().startswith(("{", "//", "/*")) and file.suffix not in (".yaml", ".yml"):
-            import json5
-
-            data = json5.loads(text)
-        else:
-            import yaml
-
-            data = yaml.safe_load(text)  # type: ignore[no-untyped-call] # PyYAML has no types
-    except Exception as error:  # noqa: BLE001 - each parser has its own; the text may hold a value, so only its first line
+    except (ValueError, yaml.YAMLError) as error:  # the text may hold a value: only what the parser says first
         raise BadInputError(f"{file} is neither JSON nor YAML: {redact(str(error).splitlines()[0])}") from None
     if not isinstance(data, dict):
         raise BadInputError(f"{file} does not hold a mapping; a job config has keys such as 'tasks' and 'agents'")
@@ -110,12 +106,10 @@ def hide_secrets(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str
     secrets: dict[str, str] = {}
     for values, is_env in _settings(config):
         for key, value in values.items():
-            named = (SECRET_NAME if is_env else _SECRET_ARGUMENT).search(key)
-            if (
-                not isinstance(value, str)
-                or _TEMPLATE.fullmatch(value)
-                or not ((value and named) or redact(value) != value)
-            ):
+            if not isinstance(value, str) or _TEMPLATE.fullmatch(value):
+                continue
+            named = (SECRET_NAME if is_env else _SECRET_ARGUMENT).search(key) and value
+            if not named and redact(value) == value:
                 continue
             stem = re.sub(r"\W", "_", key if is_env else key.upper())
             names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
@@ -123,6 +117,21 @@ def hide_secrets(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str
             secrets[name], values[key] = value, f"${{{name}}}"
             redactor.remember(name, value)
     return secrets
+
+
+def unstarred(part: Any, inside: str = "") -> Any:
+    """Return a config with `${NAME}` where Harbor kept a literal secret as stars, which it would use as the value."""
+    if isinstance(part, dict):
+        return {
+            key: unstarred(value, key if inside == "env" else "env" * (key == "env")) for key, value in part.items()
+        }
+    if isinstance(part, list):
+        return [unstarred(value, inside) for value in part]
+    if inside in ("", "env") or not isinstance(part, str) or not _REDACTED.fullmatch(part):
+        return part
+    if inside not in os.environ:
+        raise BadInputError(f"the job had a literal {inside}, of which Harbor kept stars; set os.environ[{inside!r}]")
+    return f"${{{inside}}}"
 
 
 def needed_names(config: Mapping[str, Any]) -> set[str]:
