@@ -113,9 +113,9 @@ def compare(
 @app.command()
 def diagnose(job: Annotated[str, typer.Argument(help="A job folder, or a folder of jobs.")]) -> None:
     """Say why trials failed, whose fault it was, and what mends it."""
-    from harbor_nb.running.diagnosis import diagnose as diagnose_job
+    import harbor_nb
 
-    print(diagnose_job(job))
+    print(harbor_nb.diagnose(job))
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ def test_doctor_tells_environments_and_versions_and_no_value(harbor_nb, tmp_path
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["compare", "diagnose"])
+@pytest.mark.parametrize("command", ["compare"])
 def test_a_folder_that_is_not_there_is_one_line(harbor_nb, command, tmp_path):
     done = harbor_nb(command, tmp_path / "nowhere")
     assert done.returncode == 2
