@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -113,9 +114,7 @@ def compare(
 @app.command()
 def diagnose(job: Annotated[str, typer.Argument(help="A job folder, or a folder of jobs.")]) -> None:
     """Say why trials failed, whose fault it was, and what mends it."""
-    import harbor_nb
-
-    print(harbor_nb.diagnose(job))
+    print(import_module("harbor_nb.running.diagnosis").diagnose(job))
 
 
 def main() -> None:
