@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from importlib.resources import files
+from itertools import islice
 
 from harbor_nb._display import clean
 from harbor_nb.errors import BadInputError
@@ -29,6 +30,12 @@ _VARIABLE = (  # what differs between two spellings of one failure, and what sta
     (re.compile(r"\b0x[0-9a-fA-F]+"), "<address>"),
     (re.compile(r"\b\d+(?:\.\d+)?(?= ?(?:s|secs?|seconds?|minutes?|hours?|ms)\b)"), "<n>"),
     (re.compile(r"(?<=:)\d{4,5}\b|\b\d{5,}\b|\b\d+\.\d{3,}\b"), "<n>"),
+)
+_CALLED = (  # what was called holds the instruction or a path, and tells nothing of the failure
+    re.compile(r"\A(Command failed \(exit \d+\)): .*?(?=\nstdout: (?!.*\nstdout: )| … )", re.DOTALL),
+    re.compile(
+        r"(Docker compose command failed for environment [^\n]{0,200}?)\. Command: .*?(?=\. Return code: )", re.DOTALL
+    ),
 )
 _found: dict[tuple[object, ...], "KnownFailure | None"] = {}
 _EXIT = re.compile(r"(?:exit(?:ed)?(?: with)?(?: code| status)?|return ?code)[ :=(]*(\d{1,3})\b", re.IGNORECASE)
@@ -61,14 +68,15 @@ class KnownFailure:
 
     def detail(self, message: str) -> str | None:
         """Return what the message tells beyond the failure's name: the instruction, the command, the module."""
-        found = self._patterns[1].search(message) if self._patterns[1] else None
-        told = [value for value in found.groupdict().values() if value] if found else []
-        return clean(" ".join(told[0].split()), 200) if told else None
+        found = islice(self._patterns[1].finditer(_told(message)), 50) if self._patterns[1] else ()
+        told = [(key, value) for each in found for key, value in each.groupdict().items() if value]
+        best = next((value for key, value in told if key == "detail"), told[0][1] if told else "")
+        return clean(" ".join(best.split()), 200) or None
 
     def _fits(self, exception: str, message: str, phase: str | None, environment: str | None, code: int | None) -> bool:
         type_pattern, text_pattern = self._patterns
         return (
-            (not self.phase or phase in self.phase or (phase is None and bool(self.message)))
+            (not self.phase or phase in self.phase or (phase == "any" and bool(self.message)))
             and (not self.environment or environment is None or environment in self.environment)
             and (not self.exit_code or code in self.exit_code)
             and (self.output or bool(exception) or not type_pattern)
@@ -105,11 +113,15 @@ def rows() -> list[KnownFailure]:
     return [_row(values) for values in tomllib.loads(text)["failure"]]
 
 
+def _told(message: str) -> str:
+    for pattern in _CALLED:
+        message = pattern.sub(r"\1", message, count=1)
+    return message if len(message) <= _LONGEST else f"{message[: _LONGEST // 2]}\n{message[-_LONGEST // 2 :]}"
+
+
 @lru_cache(65536)
 def _plain(message: str) -> str:
-    if len(message) > _LONGEST:
-        message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
-    return _WORD.sub(_without_id, " ".join(clean(message).split()))
+    return _WORD.sub(_without_id, " ".join(clean(_told(message)).split()))
 
 
 def _without_id(found: re.Match[str]) -> str:
@@ -168,12 +180,13 @@ def match(
     if key not in _found:
         if len(_found) > 16_384:
             _found.clear()
-        if len(raw) > _LONGEST:
-            raw = f"{raw[: _LONGEST // 2]}\n{raw[-_LONGEST // 2 :]}"
+        raw = _told(raw)
         if exit_code is None and (told := _EXIT.search(raw)):
             exit_code = int(told[1])
-        fitting = (row for row in rows() if row.output is output)
-        _found[key] = next((r for r in fitting if r._fits(key[0], raw, phase, environment, exit_code)), None)
+        fitting = [row for row in rows() if row.output is output]
+        tried = [phase] if phase else [None, "any"]  # of an unknown phase: what fits every phase, then what fits one
+        found = (row for where in tried for row in fitting if row._fits(key[0], raw, where, environment, exit_code))
+        _found[key] = next(found, None)
     return _found[key]
 
 
