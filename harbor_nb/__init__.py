@@ -14,6 +14,7 @@ _ROOMS = {
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
     "known_failures": "register_failure",
+    "running.diagnosis": "diagnose Diagnosis",
     "samples": "sample_tasks sample_jobs",
     "errors": "HarborNbError",
 }
