@@ -13,9 +13,11 @@ _ROOMS = {
     "running.handles": "attach Job Jobs",
     "results.frames": "jobs trials rewards phases task_steps trajectory_steps artifacts events unreadable to_parquet",
     "results.summaries": "summary",
+    "results.comparison": "compare Comparison",
     "known_failures": "register_failure",
     "running.diagnosis": "diagnose Diagnosis",
     "samples": "sample_tasks sample_jobs",
+    "widgets": "EnvironmentPicker CredentialsPanel JobLauncher JobMonitor ResultsExplorer CompareView app",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}

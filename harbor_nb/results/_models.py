@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 
 
-def record(name: str, /, **fields: Any) -> Any:
-    """Return a struct whose fields may all be missing; gc=False, for it holds no cycles that Python must look for."""
+def record(name: str, /, *needed: str, **fields: Any) -> Any:
+    """Return a struct whose fields may be missing, but for the `needed`; gc=False, for it holds no cycles."""
     raw = msgspec.Raw
-    members = [(f, kind, raw(b"")) if kind is raw else (f, kind | None, None) for f, kind in fields.items()]
-    return msgspec.defstruct(name, members, gc=False)
+    members = [
+        (f, kind) if f in needed else (f, kind, raw(b"")) if kind is raw else (f, kind | None, None)
+        for f, kind in fields.items()
+    ]
+    return msgspec.defstruct(name, members, gc=False, kw_only=True)
 
 
 def many(kind: Any) -> Any:
@@ -40,14 +43,16 @@ _OUTCOME: dict[str, Any] = {
     "verifier": Span,
 }
 Step = record("Step", step_name=str, **_OUTCOME)
-TrialResult = msgspec.defstruct(
+TrialResult = record(
     "TrialResult",
-    [("task_name", str), ("config", TrialConfig)]
-    + [(name, str | None, None) for name in ("id", "source", "task_checksum", "started_at", "finished_at")]
-    + [("agent_info", AgentInfo | None, None), ("environment_setup", Span | None, None)]
-    + [("agent_setup", Span | None, None), ("step_results", many(Step) | None, None)]
-    + [(name, kind | None, None) for name, kind in _OUTCOME.items()],
-    gc=False,
+    *("task_name", "config"),
+    **dict.fromkeys(("id", "task_name", "source", "task_checksum", "started_at", "finished_at"), str),
+    config=TrialConfig,
+    agent_info=AgentInfo,
+    environment_setup=Span,
+    agent_setup=Span,
+    **_OUTCOME,
+    step_results=many(Step),
 )
 COUNTS = ("completed", "errored", "running", "pending", "cancelled")
 JobStats = record(

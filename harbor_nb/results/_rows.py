@@ -4,45 +4,71 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import batched, chain, compress
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.fs import LocalFileSystem
 
 from harbor_nb._redaction import redact
 from harbor_nb.results import _cache
-from harbor_nb.results._models import TrialConfig, TrialResult, speakable
-from harbor_nb.results.reading import FLAGS, LARGEST, AbsentError, JobFolder, UnreadableError, read_or_none, read_struct
+from harbor_nb.results._models import AgentInfo, Model, TrialConfig, TrialResult, Usage, record, speakable
+from harbor_nb.results.reading import (
+    FLAGS,
+    LARGEST,
+    AbsentError,
+    JobFolder,
+    UnreadableError,
+    parse_time,
+    read_or_none,
+    read_struct,
+)
 
-PHASES = ("environment_setup", "agent_setup", "agent", "verifier")
+PHASES = {
+    "environment_setup": "environment_setup", "agent_setup": "agent_setup", "agent": "agent_execution",
+    "verifier": "verifier",
+}  # fmt: skip
+"""The phases that a result times, in their order, and what it calls them."""
+
 TIMES = ["started_at", "finished_at", *(f"{phase}_{end}" for phase in PHASES for end in ("started_at", "finished_at"))]
-_TEXT = pa.large_string()
-_TIME = pa.timestamp("us", "UTC")
+_TEXT, _INTEGER, _FLOAT = pa.large_string(), pa.int64(), pa.float64()
+TIME = pa.timestamp("us", "UTC")
+_REWARD = pa.struct([("name", _TEXT), ("value", _FLOAT)])
+_USAGE = {
+    "tokens_in": "n_input_tokens", "tokens_cached": "n_cache_tokens", "tokens_out": "n_output_tokens",
+    "cost_usd": "cost_usd",
+}  # fmt: skip
+_SPENT = [(name, _FLOAT if name == "cost_usd" else _INTEGER) for name in _USAGE]
+_PATHS = {
+    "trial_id": "id",
+    "task": "task_name",
+    **{name: name for name in ("source", "task_checksum", "started_at", "finished_at")},
+    "model": "agent_info.model_info.name",
+    "provider": "agent_info.model_info.provider",
+    **{f"{phase}_{end}": f"{field}.{end}" for phase, field in PHASES.items() for end in ("started_at", "finished_at")},
+}
 _STEP = pa.struct(
-    [(n, _TEXT) for n in ("step", "exception", "exception_message", *TIMES[6:])]
-    + [("reward", pa.float64()), ("reward_names", pa.list_(_TEXT)), ("reward_values", pa.list_(pa.float64()))]
-    + [(name, pa.int64()) for name in ("tokens_in", "tokens_cached", "tokens_out")]
-    + [("cost_usd", pa.float64())]
+    [(name, _TEXT) for name in ("step", "exception", "exception_message", *TIMES[6:])] + [("reward", _FLOAT), *_SPENT]
 )
 SCHEMA = pa.schema(
-    [("trial", _TEXT), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("reason", _TEXT), ("finished", pa.bool_())]
+    [("trial", _TEXT), ("size", _INTEGER), ("mtime_ns", _INTEGER), ("reason", _TEXT), ("finished", pa.bool_())]
     + [(n, _TEXT) for n in ("trial_id", "task", "source", "task_checksum", "environment", "agent", "agent_version")]
     + [(n, _TEXT) for n in ("model", "provider", "exception", "exception_message", "phase")]
-    + [(name, _TIME) for name in TIMES]
-    + [(name, pa.int64()) for name in ("tokens_in", "tokens_cached", "tokens_out", "n_steps")]
-    + [("cost_usd", pa.float64()), ("reward_names", pa.list_(_TEXT)), ("reward_values", pa.list_(pa.float64()))]
-    + [("steps", pa.list_(_STEP)), ("attempt", pa.int64())]
+    + [*((name, TIME) for name in TIMES), *_SPENT, ("n_steps", _INTEGER)]
+    + [("rewards", pa.list_(_REWARD)), ("steps", pa.list_(_STEP)), ("attempt", _INTEGER)]
 )
-_INT64 = 2**63
+_WORDS = ".".join([*_PATHS.values(), *_USAGE.values(), "version"]).split(".")
+_NOTHING = record("Nothing", **dict.fromkeys(_WORDS, str))()  # what is not there, has nothing
+_KEYS = ["trial", "size", "mtime_ns"]
 _MESSAGE = 4000  # characters of an exception's message that are kept: its head and its tail
 _RACY_NS = 2_000_000_000  # a file younger than this may change again within one tick of the clock
-_THREADS = 2
-_PART = 500  # names a thread takes at a time
-_CHUNK = 20_000  # trials a table; keeps Python's objects few
+_CHUNK = 2_000  # trials a table; keeps Python's objects few
 _VERSION_NUMBER = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+[\w.+-]*")
 _decode = msgspec.json.Decoder(TrialResult).decode
 _LOCAL = "harbor_nb.local:LocalEnvironment"
@@ -76,34 +102,33 @@ def _version(text: str | None) -> str | None:
     return numbers[-1] if numbers else (last[:40] or None)
 
 
-def integer(value: int | None) -> int | None:
-    return value if value is not None and -_INT64 <= value < _INT64 else None
-
-
-def finite(value: float | None) -> float | None:
-    return value if value is not None and value - value == 0 else None
-
-
-def _usage(found: list[Any]) -> tuple[int | None, int | None, int | None, float | None]:
-    """Sum what each step's agent spent; a figure that none gives stays missing, as in Harbor's own totals."""
-    known = [usage for usage in found if usage is not None]
-
-    def total(name: str) -> Any:
-        values = [value for usage in known if (value := getattr(usage, name)) is not None]
-        return sum(values) if values else None
-
-    tokens_in, cached, tokens_out = (integer(total(f"n_{kind}_tokens")) for kind in ("input", "cache", "output"))
-    return tokens_in, cached, tokens_out, finite(total("cost_usd"))
+def _usage(result: Any) -> Any:
+    """Return what the agent spent, or the sum over the steps' agents; a figure that none gives stays missing."""
+    if result.agent_result is not None or not result.step_results:
+        return result.agent_result
+    found = [step.agent_result for step in result.step_results if step.agent_result is not None]
+    known = {f: [value for used in found if (value := getattr(used, f)) is not None] for f in _USAGE.values()}
+    return Usage(**{field: sum(values) if values else None for field, values in known.items()})
 
 
 def _rewards(verified: Any) -> dict[str, float]:
-    rewards = verified.rewards if verified is not None else None
-    return {name: value for name, value in rewards.items() if finite(value) is not None} if rewards else {}
+    rewards = (verified and verified.rewards) or {}
+    return {name: value for name, value in rewards.items() if value is not None and value - value == 0}
 
 
-def main_reward(rewards: dict[str, float]) -> float | None:
-    """Return the reward called `reward`, or the only one there is."""
-    return rewards.get("reward", next(iter(rewards.values())) if len(rewards) == 1 else None)
+def _raised(result: Any) -> Any:
+    """Return the trial's exception, or that of its first step that failed."""
+    if result.exception_info is not None or not result.step_results:
+        return result.exception_info
+    return next((step.exception_info for step in result.step_results if step.exception_info is not None), None)
+
+
+def _phase(result: Any, raised: Any) -> str | None:
+    """Return the phase in which it was raised: the last that had begun by then."""
+    spans = ((phase, getattr(result, field)) for phase, field in PHASES.items())
+    when = raised.occurred_at or "~"
+    begun = [phase for phase, span in spans if span and span.started_at and span.started_at[:26] <= when]
+    return begun[-1] if begun else None
 
 
 def _cut(message: str | None) -> str | None:
@@ -112,147 +137,83 @@ def _cut(message: str | None) -> str | None:
     return f"{message[: _MESSAGE // 2]} … {message[-_MESSAGE // 2 :]}"
 
 
-def _phase(raised: Any, starts: Iterable[str | None]) -> str | None:
-    """Return the phase in which it was raised: the last that had begun by then."""
-    if raised is None:
-        return None
-    begun = [p for p, start in zip(PHASES, starts, strict=True) if start and start[:26] <= (raised.occurred_at or "~")]
-    return begun[-1] if begun else None
+def _step(step: Any) -> dict[str, Any]:
+    rewards = _rewards(step.verifier_result)
+    row = {
+        "step": step.step_name,
+        "reward": rewards.get("reward", next(iter(rewards.values())) if len(rewards) == 1 else None),
+    }
+    if step.exception_info is not None:
+        message = _cut(redact(step.exception_info.exception_message or ""))
+        row.update(exception=step.exception_info.exception_type, exception_message=message)
+    for phase in ("agent", "verifier"):
+        if (span := getattr(step, PHASES[phase])) is not None:
+            row.update({f"{phase}_started_at": span.started_at, f"{phase}_finished_at": span.finished_at})
+    if (used := step.agent_result) is not None:
+        row.update({name: _whole(getattr(used, field)) for name, field in _USAGE.items()})
+    return row
 
 
-def _span(span: Any) -> tuple[str | None, str | None]:
-    return (span.started_at, span.finished_at) if span is not None else (None, None)
+def _whole(value: int | None) -> int | None:
+    return value if value is not None and -(2**63) <= value < 2**63 else None
 
 
-def _steps(steps: list[Any]) -> list[dict[str, Any]]:
-    rows = []
-    for step in steps:
-        rewards = _rewards(step.verifier_result)
-        raised = step.exception_info
-        error = (raised.exception_type, _cut(redact(raised.exception_message or ""))) if raised else (None, None)
-        when = (*_span(step.agent_execution), *_span(step.verifier))
-        earned = (main_reward(rewards), list(rewards), list(rewards.values()))
-        values = (step.step_name, *error, *when, *earned, *_usage([step.agent_result]))
-        rows.append(dict(zip(_STEP.names, values, strict=True)))
-    return rows
-
-
-def _row(name: str, size: int, mtime_ns: int, result: Any) -> tuple[Any, ...]:
-    info = result.agent_info
-    model = info.model_info if info is not None else None
-    steps = result.step_results
-    raised = result.exception_info
-    if raised is None and steps:
-        raised = next((step.exception_info for step in steps if step.exception_info is not None), None)
-    setup, ready = _span(result.environment_setup), _span(result.agent_setup)
-    agent, verifier = _span(result.agent_execution), _span(result.verifier)
-    usage = result.agent_result
-    if usage is not None:
-        tokens = (integer(usage.n_input_tokens), integer(usage.n_cache_tokens), integer(usage.n_output_tokens))
-        spent = (*tokens, finite(usage.cost_usd))
-    else:
-        spent = _usage([step.agent_result for step in steps or ()])
-    rewards = _rewards(result.verifier_result)
-    config = result.config
-    identity = (result.id, result.task_name, result.source, result.task_checksum, environment_name(config.environment))
-    version = _version(info.version) if info is not None else None
-    actor = (info.name if info is not None else agent_name(config.agent), version)
-    brain = (model.name, model.provider) if model is not None else (None, None)
-    phase = _phase(raised, (setup[0], ready[0], agent[0], verifier[0]))
-    error = (raised.exception_type, _cut(raised.exception_message), phase) if raised is not None else (None, None, None)
-    when = (result.started_at, result.finished_at, *setup, *ready, *agent, *verifier)
-    count = len(steps) if steps else 1
-    earned = (list(rewards), list(rewards.values()), _steps(steps) if steps else None)
-    head = (name, size, mtime_ns, None, True)
-    return (*head, *identity, *actor, *brain, *error, *when, *spent[:3], count, spent[3], *earned, None)
-
-
-def _task_name(task: Any) -> str | None:
-    return (task.path or task.name or "").replace("\\", "/").rstrip("/").rpartition("/")[2] or None if task else None
-
-
-def config_row(name: str | None, config: Any, reason: str | None = None, *, begun: bool = True) -> tuple[Any, ...]:
-    """Return the row of a trial that has no readable result, from its configuration; null in `finished`: not begun."""
-    head = (name, -1, -1, reason, False if begun else None, None)
-    if config is None:
-        return (*head, *(None,) * (len(SCHEMA) - len(head)))
-    task, agent = config.task, config.agent
-    provider, _, model = ((agent.model_name if agent else None) or "").rpartition("/")
-    where = (task.name or _task_name(task) if task else None, task.source if task else None, None)
-    actor = (environment_name(config.environment), agent_name(agent), None, model or None, provider or None)
-    return (*head, *where, *actor, *(None,) * (len(SCHEMA) - len(head) - len(where) - len(actor)))
-
-
-def pending_rows(job: JobFolder) -> list[tuple[Any, ...]]:
-    """Return the trials that a live job's lock names and for which there is no folder yet."""
-    if not job.alive or job.lock is None:
-        return []
-
-    def key(config: Any) -> tuple[Any, ...]:
-        agent = config.agent
-        return (_task_name(config.task), *((agent.name, agent.import_path, agent.model_name) if agent else ()))
-
-    configs = (read_or_none(job.file(f"{name}{os.sep}config.json"), TrialConfig) for name in job.trial_names)
-    begun = Counter(key(config) for config in configs if config is not None)
-    rows = []
-    for config in job.lock.trials or ():
-        begun[key(config)] -= 1
-        if begun[key(config)] < 0:
-            rows.append(config_row(None, config, begun=False))
-    return rows
-
-
-def read_row(folder: str, name: str) -> tuple[Any, ...]:
-    """Return one trial folder's row, whatever is in it."""
-    path = f"{folder}{os.sep}{name}{os.sep}"
-    try:
-        facts, result = _quickly(path + "result.json")
-    except (OSError, ValueError, RecursionError):  # the rare rest: find out why, and whether another try helps
+def arrow(values: Sequence[Any], kind: pa.DataType) -> Any:
+    """Return values as an Arrow array: text that is no Unicode (a file name of another encoding) is spelled out, a
+    time without a zone is taken as UTC; what is no time, no finite number or too large is missing.
+    """
+    if kind == TIME:
         try:
-            result, facts = read_struct(path + "result.json", TrialResult)
-        except UnreadableError as error:
-            reason = None if isinstance(error, AbsentError) else f"result.json: {error}"
-            return config_row(name, read_or_none(path + "config.json", TrialConfig), reason)
-    fresh = time.time_ns() - facts.st_mtime_ns < _RACY_NS
-    return _row(name, facts.st_size, -1 if fresh else facts.st_mtime_ns, result)
-
-
-def _quickly(path: str) -> tuple[os.stat_result, Any]:
-    """Read and decode one result with as few calls as can be; anything odd raises."""
-    descriptor = os.open(path, FLAGS)
+            return arrow(values, pa.string()).cast(TIME)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            return pa.array([parse_time(value) if isinstance(value, str) else value for value in values], TIME)
+    if isinstance(values, pa.Array):
+        return values
     try:
-        facts = os.fstat(descriptor)
-        return facts, _decode(os.read(descriptor, min(facts.st_size, LARGEST) + 1))
-    finally:
-        os.close(descriptor)
-
-
-def arrow(values: Any, kind: pa.DataType) -> pa.Array:
-    """Return values as an Arrow array; text that is no Unicode (a file name of another encoding) is spelled out."""
-    try:
-        return pa.array(values, kind)
+        array = pa.array(values, kind)
     except UnicodeEncodeError:
         return pa.array([speakable(value) for value in values], kind)
+    except (OverflowError, pa.ArrowInvalid):
+        return pa.array([_whole(value) for value in values], kind)
+    return pc.if_else(pc.is_finite(array), array, None) if kind == _FLOAT else array
 
 
-def times(values: Any) -> Any:
-    """Return ISO 8601 texts as UTC microseconds; without a zone they are taken as UTC, what is no time is missing."""
-    texts = arrow(values, pa.string()) if isinstance(values, (list, tuple)) else values
-    try:
-        return texts.cast(_TIME)
-    except pa.ArrowInvalid:
-        from harbor_nb.results.reading import parse_time
-
-        return pa.array([parse_time(text) for text in texts.to_pylist()], _TIME)
+def _of(things: Iterable[Any], path: str) -> list[Any]:
+    """Return the value at the end of a path of fields, of each thing; None where the path breaks off."""
+    for name in path.split("."):
+        things = map(attrgetter(name), [thing or _NOTHING for thing in things])
+    return list(things)
 
 
-def table(rows: list[tuple[Any, ...]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
-    arrays = []
-    for kind, raw in zip(SCHEMA, columns, strict=True):
-        values = _redacted(raw) if kind.name == "exception_message" else raw
-        arrays.append(times(values) if kind.type == _TIME else arrow(values, kind.type))
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
+    """Return results as rows of `SCHEMA`.
+
+    Args:
+        entries: Of each trial: its name, size and time of its result, why it is unreadable, whether it finished (None:
+            not begun), and a TrialResult.
+    """
+    *head, results = zip(*entries, strict=True) if entries else ((),) * 6
+    raised, rewards = [_raised(r) for r in results], [_rewards(r.verifier_result) for r in results]
+    spent = [_usage(r) for r in results]
+    columns: dict[str, Any] = {
+        **dict(zip(SCHEMA.names, head, strict=False)),
+        **{name: _of(results, path) for name, path in _PATHS.items()},
+        "environment": [r.config and environment_name(r.config.environment) for r in results],
+        "agent": [r.agent_info.name if r.agent_info else r.config and agent_name(r.config.agent) for r in results],
+        "agent_version": [_version(text) for text in _of(results, "agent_info.version")],
+        "exception": [error and error.exception_type for error in raised],
+        "exception_message": _redacted([error and _cut(error.exception_message) for error in raised]),
+        "phase": [error and _phase(r, error) for r, error in zip(results, raised, strict=True)],
+        **{name: _of(spent, field) for name, field in _USAGE.items()},
+        "n_steps": [len(r.step_results or " ") if done else None for r, done in zip(results, head[-1], strict=True)],
+        "steps": [r.step_results and [_step(step) for step in r.step_results] for r in results],
+    }
+    names, values = list(chain(*rewards)), [value for each in rewards for value in each.values()]
+    flat = pa.StructArray.from_arrays([arrow(names, _TEXT), arrow(values, _FLOAT)], fields=list(_REWARD))
+    columns["rewards"] = pa.ListArray.from_arrays(pa.array(np.cumsum([0, *map(len, rewards)]), pa.int32()), flat)
+    attempts = {"attempt": pa.nulls(len(entries), _INTEGER)}
+    arrays = {kind.name: arrow(columns[kind.name], kind.type) for kind in SCHEMA if kind.name != "attempt"}
+    return pa.table(arrays | attempts, schema=SCHEMA)
 
 
 def _redacted(values: Iterable[str | None]) -> list[str | None]:
@@ -262,91 +223,140 @@ def _redacted(values: Iterable[str | None]) -> list[str | None]:
     return [None if text is None else next(spoken) for text in texts]
 
 
-def codes(table: pa.Table, names: Iterable[str]) -> Any:
-    """Return one integer a row, equal where all the named columns are equal."""
-    total = np.zeros(len(table), np.int64)
-    for name in names:
-        column = table[name].combine_chunks().dictionary_encode(null_encoding="encode")
-        total = total * (len(column.dictionary) + 1) + column.indices.to_numpy(zero_copy_only=False)
-        total = np.unique(total, return_inverse=True)[1].astype(np.int64)
-    return total
+def _task_name(task: Any) -> str | None:
+    return (task.path or task.name or "").replace("\\", "/").rstrip("/").rpartition("/")[2] or None if task else None
+
+
+def _planned(config: Any) -> Any:
+    """Return a result that says no more than the trial's configuration does."""
+    if config is None:
+        return TrialResult(task_name=None, config=None)
+    task, agent = config.task, config.agent
+    provider, _, model = ((agent and agent.model_name) or "").rpartition("/")
+    info = AgentInfo(name=agent_name(agent), model_info=Model(name=model or None, provider=provider or None))
+    name, source = (task.name or _task_name(task), task.source) if task else (None, None)
+    return TrialResult(task_name=name, source=source, config=config, agent_info=info)
+
+
+def linked_rows(job: JobFolder) -> pa.Table:
+    """Return a row for each link that stands where a trial folder should."""
+    return _table([(name, -1, -1, "a symbolic link, not followed", False, _planned(None)) for name in job.links])
+
+
+def pending_rows(job: JobFolder) -> pa.Table:
+    """Return the trials that a live job's lock names and for which there is no folder yet."""
+
+    def key(config: Any) -> tuple[Any, ...]:
+        agent = config.agent
+        return (_task_name(config.task), *((agent.name, agent.import_path, agent.model_name) if agent else ()))
+
+    planned = job.lock.trials or () if job.alive and job.lock is not None else ()
+    configs = [read_or_none(job.file(f"{n}{os.sep}config.json"), TrialConfig) for n in job.trial_names if planned]
+    begun = Counter(key(config) for config in configs if config is not None)
+    entries = []
+    for config in planned:
+        begun[key(config)] -= 1
+        if begun[key(config)] < 0:
+            entries.append((None, -1, -1, None, None, _planned(config)))
+    return _table(entries)
+
+
+def _result(folder: str, name: str, size: int) -> tuple[str | None, bool, Any]:
+    """Return why a trial is unreadable, whether it finished, and its result, whatever is in its folder."""
+    path = f"{folder}{os.sep}{name}{os.sep}"
+    try:
+        return None, True, _quickly(f"{path}result.json", size)
+    except (OSError, ValueError, RecursionError):  # the rare rest: find out why, and whether another try helps
+        try:
+            return None, True, read_struct(f"{path}result.json", TrialResult)[0]
+        except UnreadableError as error:
+            reason = None if isinstance(error, AbsentError) else f"result.json: {error}"
+            return reason, False, _planned(read_or_none(f"{path}config.json", TrialConfig))
+
+
+def _quickly(path: str, size: int) -> Any:
+    """Read and decode one result with as few calls as can be; anything odd raises."""
+    descriptor = os.open(path, FLAGS)
+    try:
+        return _decode(os.read(descriptor, min(size, LARGEST) + 1))
+    finally:
+        os.close(descriptor)
 
 
 def _with_attempts(table: pa.Table) -> pa.Table:
     """Number the trials of one task, agent and model from 1 in the order in which they began."""
-    group = codes(table, ("source", "task", "task_checksum", "agent", "model", "provider", "environment"))
-    began = pc.fill_null(table["started_at"].cast(pa.int64()), _INT64 - 1).to_numpy()
-    order = np.lexsort((began, group))
-    sorted_group = group[order]
-    position = np.arange(len(order))
-    first = np.r_[True, sorted_group[1:] != sorted_group[:-1]] if len(order) else np.zeros(0, bool)
+    alike = [table[name] for name in ("source", "task", "task_checksum", "agent", "model", "provider", "environment")]
+    joined = pc.binary_join_element_wise(*alike, pa.scalar("\0", _TEXT), null_handling="replace", null_replacement="\1")
+    group = joined.combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.lexsort((pc.fill_null(table["started_at"].cast(_INTEGER), 2**63 - 1).to_numpy(), group))
     attempt = np.empty(len(order), np.int64)
-    attempt[order] = position - np.maximum.accumulate(np.where(first, position, 0)) + 1
+    attempt[order] = np.arange(len(order)) - np.searchsorted(group[order], group[order]) + 1
     attempts = pa.array(attempt, mask=table["task"].is_null().to_numpy())
     return table.set_column(SCHEMA.get_field_index("attempt"), "attempt", attempts)
 
 
-def _read(folder: str, names: list[str]) -> pa.Table:
-    chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)] or [[]]
-    return pa.concat_tables([table([read_row(folder, name) for name in chunk]) for chunk in chunks])
+def _facts(folder: str, names: Sequence[str]) -> pa.Table:
+    """Return size and modification time of each result, -1 where there is none or it may still be in the writing."""
+    paths = os.fsencode("\0".join([f"{folder}{os.sep}{name}{os.sep}result.json" for name in names])).split(b"\0")
+    half = len(paths) // 2
+    try:
+        with ThreadPoolExecutor(2) as threads:  # pyarrow lets go of Python's lock, os.lstat of each does not pay
+            found = threads.map(LocalFileSystem().get_file_info, (paths[:half], paths[half:]))
+            facts = [(-1, -1) if i.size is None else (i.size, i.mtime_ns) for part in found for i in part]
+    except OSError:  # one of them may not be looked at
+        facts = [_fact(path) for path in paths]
+    sizes, mtimes = np.array(facts, np.int64).reshape(-1, 2)[: len(names)].T.copy()
+    mtimes[time.time_ns() - mtimes < _RACY_NS] = -1
+    return pa.table({"trial": arrow(names, _TEXT), "size": sizes, "mtime_ns": mtimes})
 
 
-def _facts(folder: str, names: list[str]) -> tuple[Any, Any]:
-    """Return size and modification time of each result, -1 where there is none; asked by two threads, for the wait."""
-
-    def part_facts(start: int) -> list[tuple[int, int]]:
-        found = []
-        for name in names[start : start + _PART]:
-            try:
-                facts = os.lstat(f"{folder}{os.sep}{name}{os.sep}result.json")
-            except OSError:
-                found.append((-1, -1))
-            else:
-                found.append((facts.st_size, facts.st_mtime_ns))
-        return found
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = [facts for part in threads.map(part_facts, range(0, len(names), _PART)) for facts in part]
-    sizes, mtimes = np.array(found, np.int64).reshape(-1, 2).T.copy()
-    return sizes, mtimes
+def _fact(path: bytes) -> tuple[int, int]:
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return -1, -1
+    return facts.st_size, facts.st_mtime_ns
 
 
-def load(job: JobFolder, columns: Iterable[str] | None = None) -> pa.Table:
+def _read(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
+    """Read the results of these trials."""
+    facts = zip(names, *(listed[key].to_pylist() for key in _KEYS), strict=True)
+    tables = (
+        _table([(trial, size, mtime, *_result(folder, name, size)) for name, trial, size, mtime in part])
+        for part in batched(facts, _CHUNK)
+    )
+    return pa.concat_tables([SCHEMA.empty_table(), *tables])
+
+
+def load(job: JobFolder, columns: Sequence[str]) -> pa.Table:
     """Return the job's trials as a table of `SCHEMA`, from the cache as far as no file changed since.
 
     Args:
         job: The job.
-        columns: The columns of `SCHEMA` that are needed; None for all.
+        columns: The columns of `SCHEMA` that are needed.
     """
     names = job.trial_names
-    wanted = SCHEMA.names if columns is None else [name for name in SCHEMA.names if name in set(columns)]
+    listed = _facts(job.path, names)
     if job.only is not None or len(names) < _cache.FEWEST:
-        return _with_attempts(_read(job.path, names)).select(wanted)
-    keys = ["trial", "size", "mtime_ns"]
-    known = _cache.read(job.path, list(dict.fromkeys([*keys, *wanted])))
-    if known is None:
-        table = _with_attempts(_read(job.path, names))
-        _cache.write(job.path, table)
-        return table.select(wanted)
-    sizes, mtimes = _facts(job.path, names)
-    listed = pa.table({"trial": arrow(names, _TEXT), "size": sizes, "mtime_ns": mtimes})
-    if known.select(keys).equals(listed) and (mtimes >= 0).all():
-        return known.select(wanted)
-    return _update(job.path, listed).select(wanted)
+        return _with_attempts(_read(job.path, names, listed)).select(columns)
+    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns])))
+    if known is not None and known.select(_KEYS).equals(listed) and pc.min(listed["mtime_ns"]).as_py() >= 0:
+        return known.select(columns)
+    return _update(job.path, names, listed).select(columns)
 
 
-def _update(folder: str, listed: pa.Table) -> pa.Table:
+def _update(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
     """Read again what changed, keep the rest, and write the cache anew when that pays."""
-    cached = _cache.read(folder, None)
+    cached = _cache.read(folder, SCHEMA.names)
     cached = SCHEMA.empty_table() if cached is None else cached
-    keys = list(zip(*(cached[name].to_pylist() for name in ("trial", "size", "mtime_ns")), strict=True))
-    place = {key: index for index, key in enumerate(keys) if key[2] >= 0}
-    now = list(zip(*(listed[name].to_pylist() for name in listed.column_names), strict=True))
-    kept = [place[key] for key in now if key in place]
-    changed = [key[0] for key in now if key not in place]
-    table = pa.concat_tables([cached.take(pa.array(kept, pa.int64())), _read(folder, changed)])
+    place = pc.index_in(listed["trial"], cached["trial"])
+    before = cached.select(_KEYS).take(place)
+    same = pc.and_(pc.equal(before["size"], listed["size"]), pc.equal(before["mtime_ns"], listed["mtime_ns"]))
+    same = pc.fill_null(pc.and_(same, pc.greater_equal(listed["mtime_ns"], 0)), False)
+    changed = pc.invert(same).to_numpy()
+    fresh = _read(folder, list(compress(names, changed)), listed.filter(pa.array(changed)))
+    table = pa.concat_tables([cached.take(place.filter(same)), fresh])
     table = _with_attempts(table.take(pc.sort_indices(table["trial"])))
-    stable = pc.sum(pc.greater_equal(table["mtime_ns"], 0)).as_py() or 0
-    if stable - len(kept) > max(16, len(table) // 50):
+    if (pc.sum(pc.greater_equal(fresh["mtime_ns"], 0)).as_py() or 0) > max(16, len(table) // 50):
         _cache.write(folder, table)
     return table

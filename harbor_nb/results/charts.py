@@ -77,3 +77,120 @@ def overview_chart(trials: "pd.DataFrame") -> Picture:
     import altair as alt
 
     return Picture(alt.vconcat(rewards_chart(trials).chart, phases_chart(trials).chart), "rewards and phase times")
+
+
+_MOST_TASKS = 40
+"""A picture of more tasks could not be read; those that differ most are drawn, and the title says so."""
+
+
+def _pairs_chart(comparison: Any) -> Any:
+    import altair as alt
+
+    known = comparison.pairs.dropna(subset=["difference"])
+    sides = known["versus"].nunique()
+    most = known.reindex(known["difference"].abs().sort_values(ascending=False, kind="stable").index)
+    shown = most.head(_MOST_TASKS * sides).copy()
+    for name in ("agent", "model"):
+        if name in shown and shown[name].nunique() > 1:
+            shown["task"] = shown["task"] + ", " + shown[name]
+    shown["task"] = shown["task"].str.slice(0, 60)
+    tasks = {"task": shown["task"].astype(object), "versus": shown["versus"].astype(object)}
+    frame = shown[["mean_baseline", "mean"]].astype(float).assign(**tasks)
+    title = (
+        f"{len(shown):,} of {len(known):,} pairs, those that differ most" if len(known) > len(shown) else "every pair"
+    )
+    dots = frame.melt(["task", "versus"], ["mean_baseline", "mean"], "which", "score")
+    dots["side"] = dots["versus"].where(dots["which"] == "mean", comparison.baseline)
+    y = alt.Y("task:N", title=None, sort=list(dict.fromkeys(frame["task"])), axis=alt.Axis(labelLimit=280))
+    rule = alt.Chart(frame).mark_rule(color="#888").encode(x="mean_baseline:Q", x2="mean:Q", y=y)
+    points = alt.Chart(dots).mark_point(size=70, filled=True, opacity=0.8).encode(
+        x=alt.X("score:Q", title=f"mean {comparison.outcome} of the attempts"), y=y,
+        color=alt.Color("side:N", title=comparison.by), shape=alt.Shape("side:N", title=comparison.by),
+    )  # fmt: skip
+    return alt.layer(rule, points, data=dots).properties(width=360, title=title)
+
+
+def _interval_chart(frame: Any, x: str, y: str, title: str, marks: list[float], *, log: bool = False) -> Any:
+    import altair as alt
+    import pandas as pd
+
+    scale = alt.Scale(type="log" if log else "linear", zero=False)
+    labels = alt.Y(f"{y}:N", title=None, sort=None, axis=alt.Axis(labelLimit=280))
+    base = alt.Chart(frame.astype({y: object}))
+    line = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=scale, title=title), x2="high:Q", y=labels)
+    dot = base.mark_point(filled=True, size=80).encode(x=alt.X(f"{x}:Q", scale=scale), y=labels)
+    rules = [
+        alt.Chart(pd.DataFrame({"at": [mark]})).mark_rule(strokeDash=[4, 4], color="#888").encode(x="at:Q")
+        for mark in marks
+    ]
+    return alt.layer(line, dot, *rules).properties(width=360)
+
+
+def _difference_chart(comparison: Any) -> Any:
+    frame = comparison.table.dropna(subset=["difference"])
+    frame = frame.assign(line=frame["side"] + ", missing " + frame["missing"])
+    frame = frame[["line", "difference", "low", "high"]].astype({"difference": float, "low": float, "high": float})
+    marks = [-comparison.margin, 0.0, comparison.margin]
+    title = f"difference from {comparison.baseline}, 95 % interval; dashed: 0 and the margin"
+    return _interval_chart(frame, "difference", "line", title, marks)
+
+
+def _ratio_chart(comparison: Any) -> Any:
+    frame = comparison.phases[["phase", "versus", "ratio", "low", "high"]].copy()
+    several = frame["versus"].nunique() > 1
+    frame["line"] = frame["phase"] + (", " + frame["versus"] if several else "")
+    title = f"time or cost over {comparison.baseline}'s, paired, 95 % interval (log scale)"
+    columns = frame[["line", "ratio", "low", "high"]].fillna({"low": frame["ratio"], "high": frame["ratio"]})
+    return _interval_chart(columns, "ratio", "line", title, [1.0], log=True)
+
+
+def _flips_chart(comparison: Any) -> Any:
+    import altair as alt
+
+    frame = comparison.flips[["versus", "flip", "pairs"]].astype({"versus": object, "flip": object})
+    bars = alt.Chart(frame).mark_bar().encode(
+        x=alt.X("pairs:Q"), y=alt.Y("flip:N", title=None, sort=None), row=alt.Row("versus:N", title=None),
+    )  # fmt: skip
+    return bars.properties(width=360)
+
+
+def comparison_chart(comparison: Any, kind: str = "all") -> Picture:
+    """Draw a comparison.
+
+    Args:
+        comparison: What `compare` gave.
+        kind: `pairs`, `phases`, `flips`, or `all`.
+
+    Returns:
+        The picture.
+
+    Raises:
+        BadInputError: Another kind.
+
+    Example:
+        >>> comparison_chart(compare("jobs"), "pairs").save("pairs.png")  # doctest: +SKIP
+    """
+    import altair as alt
+    import pandas as pd
+
+    from harbor_nb._display import clean
+    from harbor_nb.errors import BadInputError
+
+    kinds = {"pairs": [_difference_chart, _pairs_chart], "phases": [_ratio_chart], "flips": [_flips_chart]}
+    if kind not in {*kinds, "all"}:
+        raise BadInputError(f"No picture {kind!r}; there are 'pairs', 'phases', 'flips' and 'all'.")
+    empty = {
+        "pairs": not comparison.pairs["difference"].notna().any(),
+        "phases": comparison.phases.empty,
+        "flips": not comparison.flips["pairs"].any(),
+    }
+    drawn = [draw for name, draws in kinds.items() if kind in {name, "all"} and not empty[name] for draw in draws]
+    title = clean(", ".join([*comparison.labels, repr(comparison)]), 120)
+    if not drawn:
+        return Picture(
+            alt.Chart(pd.DataFrame({"at": [0]})).mark_text().encode(text=alt.value("no pair to draw")), title
+        )
+    chart = alt.vconcat(*(draw(comparison) for draw in drawn), title=title).resolve_scale(
+        color="independent", shape="independent"
+    )
+    return Picture(chart, title)

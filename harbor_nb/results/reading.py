@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from harbor_nb.errors import BadInputError
 from harbor_nb.results._models import JobConfig, JobLock, JobResult, Owner, TrialConfig, decode
+from harbor_nb.samples import sample_jobs
 
 LARGEST = 512 * 2**20
 """A result or configuration of more bytes than this is not read; trajectories have no such limit."""
@@ -39,6 +40,16 @@ class AbsentError(UnreadableError):
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+@cache
+def _shipped() -> tuple[str, ...]:
+    """Return the folder of the recorded jobs, with a separator at its end, in both its spellings."""
+    try:
+        folder = sample_jobs()
+    except FileNotFoundError:
+        return ()
+    return (f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}")
 
 
 def is_link(path: str) -> bool:
@@ -143,6 +154,11 @@ class JobFolder:
     def owner(self) -> Any:
         """The owner record, or None for a job that harbor_nb did not launch."""
         return read_or_none(self.file("harbor_nb.json"), Owner)
+
+    def flag(self, name: str) -> bool:
+        """Whether the owner record says `practice`, `recorded` or `fast_stop`; what we ship is recorded anyhow."""
+        shipped = name == "recorded" and f"{self.path}{os.sep}".startswith(_shipped())
+        return shipped or bool(self.owner and getattr(self.owner, name))
 
     @cached_property
     def result(self) -> Any:

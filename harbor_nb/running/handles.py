@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from harbor_nb.errors import JobError
-from harbor_nb.running.owner import OwnerRecord
+from harbor_nb.running.owner import OwnerRecord, live_jobs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ class Job:
 
     def __await__(self) -> Generator[Any, None, "Job"]:
         async def until() -> Job:
-            while self.state not in _ENDED:
+            while self.state not in _ENDED:  # noqa: ASYNC110 - what changes is a file of another process
                 await asyncio.sleep(_POLL_SEC)
             return self
 
@@ -196,8 +196,18 @@ class Jobs(Sequence[Job]):
         return f"Jobs({', '.join(repr(job) for job in self)})"
 
 
-def attach(folder: str | Path) -> Job:
+@overload
+def attach(folder: None = None) -> Jobs: ...
+@overload
+def attach(folder: str | Path | Job) -> Job: ...
+def attach(folder: str | Path | Job | None = None) -> Job | Jobs:
     """Give the handle of a job by its folder, also of one that another process or plain `harbor run` started.
+
+    Args:
+        folder: the job's folder; None for all jobs of this user that live.
+
+    Returns:
+        The job; without a folder, the jobs, oldest first.
 
     Raises:
         JobError: the folder is not a job's.
@@ -205,7 +215,12 @@ def attach(folder: str | Path) -> Job:
     Example:
         >>> attach("jobs/my-job").state  # doctest: +SKIP
     """
-    path = Path(folder)
+    if folder is None:
+        return Jobs(Job(path) for path in live_jobs())
+    path = Path(folder).expanduser().resolve()
     if not any((path / name).is_file() for name in ("harbor_nb.json", "config.json", "result.json")):
+        inside = ", ".join(sorted(file.parent.name for file in path.glob("*/config.json"))[:5])
+        if inside:
+            raise JobError(f"{path} is a folder of jobs; give one of them: {inside}")
         raise JobError(f"{path} is not a job folder; give one that holds config.json")
     return Job(path)

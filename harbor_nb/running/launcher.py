@@ -1,27 +1,32 @@
 """Start a job's runner as a detached process, and return at once."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BadInputError, JobExistsError
-from harbor_nb.running.owner import FILE, OwnerRecord
+from harbor_nb.running.owner import OwnerRecord, remember_launch
 
 if TYPE_CHECKING:
     from harbor_nb.running.handles import Job
 
 _LEAST_FREE_BYTES = 100 * 2**20
+_PIPE_BYTES = 2**20
 
 
-def start(config: dict[str, Any], environment: str) -> "Job":
-    """Start the runner of one job; the config goes by a pipe, so no argument and no file holds a value of it."""
-    from harbor_nb.running.handles import Job
-
+def start(
+    config: dict[str, Any], environment: str, secrets: Mapping[str, str] | None = None, fast_stop: bool = True,
+    practice: Any = None,
+) -> "Job":  # fmt: skip
+    """Make the folder of a new job and start its runner."""
     folder = Path(config["jobs_dir"]) / config["job_name"]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -38,28 +43,47 @@ def start(config: dict[str, Any], environment: str) -> "Job":
         ) from None
     except OSError as error:
         raise BadInputError(f"can't write to {folder.parent}: {error.strerror}; give another jobs_dir") from None
-    OwnerRecord.new(config["job_name"], environment).write(folder)
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-    away = tempfile.gettempdir()  # a folder without a .env that a library could load behind our back
-    with (folder / "harbor_nb.log").open("w") as log:
+    record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
+    record.practice = practice is not None
+    return spawn(folder, config, record, secrets, practice)
+
+
+def spawn(
+    folder: Path, config: dict[str, Any], record: OwnerRecord, secrets: Mapping[str, str] | None = None,
+    practice: Any = None,
+) -> "Job":  # fmt: skip
+    """Start the runner of a job folder; the config goes by a pipe, so no argument and no file holds a value of it."""
+    from harbor_nb.running.handles import Job
+
+    record.temporary = tempfile.mkdtemp(prefix="harbor_nb-")  # a folder without a .env; ours to remove
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(_own_paths()), "TMPDIR": record.temporary}
+    with (folder / "harbor_nb.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harbor_nb.running.runner", str(folder)],
-            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, cwd=away, env=environ, start_new_session=True,
+            [sys.executable, "-m", "harbor_nb.running.runner", str(folder)], stdin=subprocess.PIPE, stdout=log,
+            stderr=subprocess.STDOUT, cwd=record.temporary, env=environ, start_new_session=True, pipesize=_PIPE_BYTES,
         )  # fmt: skip
-    record = OwnerRecord.read(folder)
-    assert record is not None
-    if record.pid is None:
-        record.own(process.pid)
-        record.write(folder)
+    record.own(process.pid)
+    record.write(folder)  # before the config: the runner waits for that, and is the only one to write from then on
     assert process.stdin is not None
-    process.stdin.write(json.dumps(config).encode())
-    process.stdin.close()
+    given = {"config": config, "secrets": dict(secrets or {}), "practice": practice}
+    with contextlib.suppress(BrokenPipeError):  # a runner that died at once tells it in its log
+        process.stdin.write(json.dumps(given, default=str).encode())
+        process.stdin.close()
+    remember_launch(folder)
     return Job(folder, process)
 
 
+def _own_paths() -> list[str]:
+    """Give what this process adds to Python's own path: agents in modules beside the notebook are found there."""
+    standard = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    return [
+        path for path in dict.fromkeys(place or str(Path.cwd()) for place in sys.path) if not path.startswith(standard)
+    ]
+
+
 def launch(
-    tasks: str | Path | list[str | Path],
-    agent: str = "oracle",
+    tasks: Any,
+    agent: Any = "oracle",
     model: str | None = None,
     environment: str = "local",
     job_name: str | None = None,
@@ -68,12 +92,12 @@ def launch(
     """Launch one job on one environment and return at once; it outlives this process.
 
     Args:
-        tasks: a task folder, several, or a folder of tasks.
+        tasks: a task folder, several, a folder of tasks, or a dataset of the registry `name@version`.
         agent: Harbor's name of an agent, or an import path `module:Class`.
         model: the model's name, as Harbor takes it.
-        environment: `local`, `docker`, `daytona`, `e2b`, `modal` or `runloop`.
+        environment: `local`, `docker`, `daytona`, `e2b`, `modal`, `runloop`, or another that Harbor knows.
         job_name: the job folder's name; a time by default.
-        **fields: other fields of Harbor's `JobConfig`, and `attempts`.
+        **fields: other arguments of `plan`, and fields of Harbor's `JobConfig`.
 
     Returns:
         The job's handle.
@@ -88,8 +112,6 @@ def launch(
     """
     from harbor_nb.running.plans import plan
 
-    made = plan(tasks, agents=[(agent, model)], environments=environment, name=job_name, exact_name=True, **fields)
+    agents = [(agent, model) if model else agent]
+    made = plan(tasks, agents=agents, environments=environment, name=job_name, exact_name=True, **fields)
     return made.launch()[0]
-
-
-__all__ = ["FILE", "launch", "start"]

@@ -1,5 +1,7 @@
-"""The owner record of a job: which process runs it, and whether that process lives."""
+"""The owner record of a job: which process runs it and whether it lives; and the list of jobs launched here."""
 
+import contextlib
+import hashlib
 import os
 import socket
 import tempfile
@@ -10,6 +12,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 FILE = "harbor_nb.json"
+LIVE = frozenset({"starting", "running", "cancelling"})
 
 
 def now() -> str:
@@ -19,7 +22,23 @@ def now() -> str:
 
 def _boot_id() -> str:
     path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else str(psutil.boot_time())
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _pid_namespace() -> str:
+    path = Path("/proc/self/ns/pid")
+    return str(path.readlink()) if path.is_symlink() else ""
+
+
+def process_started(pid: int) -> float | None:
+    """Give when a process started, on a clock that nobody can set; None for one that is gone or a zombie."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if fields[0] in b"ZX" else float(fields[19])
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if not Path("/proc/self/stat").exists() and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            return psutil.Process(pid).create_time()
+    return None
 
 
 class OwnerRecord(BaseModel):
@@ -27,10 +46,11 @@ class OwnerRecord(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    schema_version: int = 1
+    schema_version: int = 2
     job_name: str
     host: str = ""
     boot_id: str = ""
+    pid_namespace: str = ""
     pid: int | None = None
     pid_started: float | None = None
     launched_at: str = ""
@@ -44,15 +64,17 @@ class OwnerRecord(BaseModel):
     practice: bool = False
     recorded: bool = False
     fast_stop: bool = False
+    temporary: str = ""
 
     @classmethod
-    def new(cls, job_name: str, environment: str) -> "OwnerRecord":
+    def new(cls, job_name: str, environment: str, fast_stop: bool = False) -> "OwnerRecord":
         """Make the record of a job that is about to start on this machine."""
         from importlib.metadata import version
 
         return cls(
-            job_name=job_name, environment=environment, host=socket.gethostname(), boot_id=_boot_id(), launched_at=now(),
-            heartbeat_at=now(), harbor_version=version("harbor"), harbor_nb_version=version("harbor-nb"),
+            job_name=job_name, environment=environment, host=socket.gethostname(), boot_id=_boot_id(),
+            pid_namespace=_pid_namespace(), launched_at=now(), heartbeat_at=now(), harbor_version=version("harbor"),
+            harbor_nb_version=version("harbor-nb"), fast_stop=fast_stop,
         )  # fmt: skip
 
     @classmethod
@@ -66,23 +88,55 @@ class OwnerRecord(BaseModel):
     def write(self, job: Path) -> None:
         """Replace the record in one step, so that no reader sees half of it."""
         handle, name = tempfile.mkstemp(dir=job, prefix=".harbor_nb-")
-        with os.fdopen(handle, "w") as file:
-            file.write(self.model_dump_json(indent=1))
-        Path(name).replace(job / FILE)
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(self.model_dump_json(indent=1))
+            Path(name).replace(job / FILE)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
 
     def own(self, pid: int) -> None:
         """Name the process that runs the job."""
-        self.pid, self.pid_started = pid, psutil.Process(pid).create_time()
+        self.pid, self.pid_started = pid, process_started(pid)
 
     def alive(self) -> bool | None:
         """Tell whether the runner lives; None when it can't be told from this machine."""
-        if self.host != socket.gethostname():
-            return None
-        if self.boot_id != _boot_id() or self.pid is None:
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            same = self.pid_started is None or abs(process.create_time() - self.pid_started) < 1
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
+        if self.boot_id != _boot_id() or not self.boot_id:
+            if self.host != socket.gethostname() or not self.boot_id:
+                return None if self.host != socket.gethostname() else self._runs()
+            return False  # this machine, started again since
+        return self._runs() if self.pid_namespace == _pid_namespace() else None
+
+    def _runs(self) -> bool:
+        started = process_started(self.pid) if self.pid is not None else None
+        return started is not None and self.pid_started is not None and abs(started - self.pid_started) < 1
+
+
+def _registry() -> Path:
+    import platformdirs
+
+    return platformdirs.user_state_path("harbor_nb") / "jobs"
+
+
+def remember_launch(job: Path) -> None:
+    """Note a job's folder for this user, so that `attach()` finds it from any notebook."""
+    name = hashlib.sha256(os.fsencode(job)).hexdigest()[:24]
+    with contextlib.suppress(OSError):
+        _registry().mkdir(parents=True, exist_ok=True)
+        (_registry() / name).write_text(str(job))
+
+
+def live_jobs() -> list[Path]:
+    """Give the folders of the noted jobs that live; the others are forgotten."""
+    found = []
+    with contextlib.suppress(OSError):
+        for note in sorted(_registry().iterdir(), key=lambda path: path.stat().st_mtime):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                folder = Path(note.read_text())
+                record = OwnerRecord.read(folder)
+                if record is not None and record.state in LIVE and record.alive() is not False:
+                    found.append(folder)
+                else:
+                    note.unlink(missing_ok=True)
+    return found

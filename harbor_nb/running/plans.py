@@ -1,35 +1,74 @@
 """What to run, checked before anything is written: tasks, agents and environments become Harbor JobConfigs."""
 
-import difflib
+import copy
+import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BadInputError, NotReadyError
+from harbor_nb.running import configs as _configs
+from harbor_nb.running.configs import LOCAL, nearest
 
 if TYPE_CHECKING:
     from harbor_nb.running.handles import Jobs
 
-LOCAL = "harbor_nb.local:LocalEnvironment"
-_OURS = frozenset({"job_name", "tasks", "datasets", "agents", "environment", "n_attempts", "jobs_dir"})
+_OURS = frozenset({"job_name", "tasks", "agents", "n_attempts", "jobs_dir", "quiet"})
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Plan:
-    """Jobs that are ready to launch, one an environment; `configs` are Harbor's own."""
+    """Jobs that are ready to launch, one an environment; `configs` are Harbor's own, with secrets as `${NAME}`."""
 
     configs: tuple[dict[str, Any], ...]
-    environments: tuple[str, ...]
-    n_trials: int
+    fast_stop: bool = True
+    practice: Any = None
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """The environment of each job."""
+        return tuple(_configs.environment_of(config) for config in self.configs)
+
+    @cached_property
+    def n_trials(self) -> int | None:
+        """Trials of each job; None when a dataset of a registry can't be counted now."""
+        from harbor_nb.running.previews import count_tasks
+
+        tasks = count_tasks(self.configs[0])
+        config = self.configs[0]
+        return None if tasks is None else tasks * len(config["agents"]) * int(config.get("n_attempts", 1))
+
+    @property
+    def command(self) -> str:
+        """The `harbor run` line of each job that means the same."""
+        from harbor_nb.running.commands import equivalent
+
+        return "\n".join(equivalent(config) for config in self.configs)
+
+    @property
+    def yaml(self) -> str:
+        """Each job's config as the YAML that `harbor run -c` takes."""
+        from harbor_nb.running.commands import as_yaml
+
+        return "---\n".join(as_yaml(config) for config in self.configs)
 
     def __repr__(self) -> str:
-        names = ", ".join(config["job_name"] for config in self.configs)
-        return f"Plan({len(self.configs)} jobs of {self.n_trials} trials: {names})"
+        from harbor_nb.running.previews import preview, text
+
+        return text(preview(self))
+
+    def _repr_html_(self, details: bool = True) -> str:
+        from harbor_nb._display import render
+        from harbor_nb.running.previews import preview
+
+        told = {"command": self.command, "yaml": self.yaml} if details else {"command": "", "yaml": ""}
+        return render("plan", **preview(self), **told)
 
     def launch(self, force: bool = False) -> "Jobs":
-        """Start each job's runner and return at once.
+        """Start each job's runner and return at once; jobs outlive this process, not the machine or the user's session.
 
         Args:
             force: start also what certainly can't run.
@@ -44,45 +83,88 @@ class Plan:
         Example:
             >>> plan("tasks").launch()  # doctest: +SKIP
         """
-        from harbor_nb.backends.readiness import check
+        from harbor_nb.errors import JobExistsError
         from harbor_nb.running.handles import Jobs
         from harbor_nb.running.launcher import start
+        from harbor_nb.running.previews import home, readiness
 
-        refused, started = [], []
+        refused: list[str] = []
+        exists: JobExistsError | None = None
+        started = []
         for config, environment in zip(self.configs, self.environments, strict=True):
-            readiness = check(environment)
-            if not (readiness.ready or force):
-                refused.append(str(readiness))
+            blocked = (
+                []
+                if force
+                else [told for told in readiness(config, self.practice) if told is not None and not told.ready]
+            )
+            if blocked:
+                refused.append(str(blocked[0]))
                 continue
-            started.append(start(config, environment))
-        if refused and not started:
-            raise NotReadyError(refused[0])
-        for line in refused:
+            try:
+                started.append(start(config, environment, self.secrets, self.fast_stop, self.practice))
+            except JobExistsError as error:
+                exists = error
+                refused.append(str(error))
+        if not started and refused:
+            raise exists or NotReadyError(refused[0])
+        for line in [*refused, *home()]:
             print(line)  # noqa: T201 - told where the call was made
         return Jobs(started)
 
 
+def _free_name(jobs_dir: Path, name: str) -> str:
+    numbered = (f"{name}-{number}" for number in range(2, 10_000))
+    return next(choice for choice in (name, *numbered) if not (jobs_dir / choice).exists())
+
+
+def _made(given: list[dict[str, Any]], fast_stop: bool, practice: Any, loaded: dict[str, str] | None = None) -> Plan:
+    """Check each config with Harbor, and take this folder's relative paths and all values of secrets out of it."""
+    made, secrets = [], dict(loaded or {})
+    for raw in given:
+        config = _configs.absolute(raw)
+        config["jobs_dir"] = str(Path(config.get("jobs_dir") or "jobs").expanduser().resolve())
+        secrets |= _configs.hide_secrets(config, os.environ | secrets)
+        checked = _configs.validated(config)
+        if not checked.job_name.strip() or Path(checked.job_name).name != checked.job_name:
+            raise BadInputError(f"{checked.job_name!r} can't be a folder's name; give another job name")
+        if not (checked.tasks or checked.datasets or checked.source_jobs):
+            raise BadInputError("the config names no tasks; add 'tasks' or 'datasets'")
+        made.append(config | {"job_name": checked.job_name, "agents": config["agents"] or [{"name": "oracle"}]})
+    return Plan(tuple(made), fast_stop, practice, secrets)
+
+
 def plan(
-    tasks: str | Path | Sequence[str | Path],
-    agents: str | Sequence[str | tuple[str, str | None]] = "oracle",
-    environments: str | Sequence[str] = "local",
+    tasks: Any,
+    agents: Any = "oracle",
+    environments: Any = "local",
     attempts: int = 1,
     name: str | None = None,
+    *,
+    practice: Any = None,
     jobs_dir: str | Path = "jobs",
     exact_name: bool = False,
+    fast_stop: bool = True,
+    task_names: list[str] | None = None,
+    exclude_task_names: list[str] | None = None,
+    n_tasks: int | None = None,
     **fields: Any,
 ) -> Plan:
     """Plan jobs: every agent on every task, `attempts` times, one job an environment.
 
     Args:
-        tasks: a task folder, several, or a folder of tasks.
-        agents: names, import paths `module:Class`, or pairs of one and a model.
-        environments: one or several of `local`, `docker`, `daytona`, `e2b`, `modal`, `runloop`.
+        tasks: a task folder, a folder of tasks, a dataset `name@version`, `git+URL@COMMIT#PATH`, or several of these.
+        agents: names, import paths `module:Class`, pairs of one and a model, or Harbor's `AgentConfig`s.
+        environments: one or several of `local`, `docker`, `daytona`, `e2b`, `modal`, `runloop` and others Harbor knows.
         attempts: trials of each agent on each task.
         name: the jobs are called `<name>-<environment>`; a time by default.
+        practice: True or a `Practice`: clouds are played by loopback servers.
         jobs_dir: the jobs folder.
         exact_name: call the one job `name`, without its environment.
-        **fields: other fields of Harbor's `JobConfig`, under Harbor's names.
+        fast_stop: end docker sandboxes at once after a trial; False waits 10 s for each as Harbor does.
+        task_names: patterns; only tasks with such a name.
+        exclude_task_names: patterns; no task with such a name.
+        n_tasks: at most so many tasks.
+        **fields: other fields of Harbor's `JobConfig`, under Harbor's names; `environment` holds settings for all.
 
     Returns:
         The plan; nothing is written yet.
@@ -97,69 +179,32 @@ def plan(
     """
     from harbor import JobConfig
 
-    from harbor_nb.backends.catalog import RECORDS
+    from harbor_nb.running.sources import agent_config, as_list, environment_config, task_sources
 
-    paths = _task_folders([tasks] if isinstance(tasks, str | Path) else list(tasks))
-    names = [environments] if isinstance(environments, str) else list(environments)
-    for environment in names:
-        if environment not in RECORDS:
-            raise BadInputError(f"unknown environment {environment!r}{_nearest(environment, RECORDS)}")
-    listed = [agents] if isinstance(agents, str) else list(agents)
-    agent_configs = [_agent(*((agent, None) if isinstance(agent, str) else agent)) for agent in listed]
-    for field in fields:
-        if field not in JobConfig.model_fields or field in _OURS:
-            raise BadInputError(f"unknown argument {field!r}{_nearest(field, set(JobConfig.model_fields) - _OURS)}")
-    if not names or not agent_configs or attempts < 1:
+    for key in fields:
+        if key not in JobConfig.model_fields or key in _OURS:
+            raise BadInputError(f"unknown argument {key!r}{nearest(key, set(JobConfig.model_fields) - _OURS)}")
+    settings = fields.pop("environment", None)
+    pair = isinstance(agents, tuple) and len(agents) == 2 and isinstance(agents[0], str) and "/" in str(agents[1])
+    listed = [agent_config(agent) for agent in ([agents] if pair else as_list(agents))]
+    kinds = [environment_config(kind, settings) for kind in as_list(environments)]
+    if not kinds or not listed or not isinstance(attempts, int) or attempts < 1:
         raise BadInputError("a plan needs at least one environment, one agent and one attempt")
-    stem = name or time.strftime("%Y-%m-%d__%H-%M-%S")
-    configs = []
-    for environment in names:
-        config = {
-            "job_name": stem if exact_name else f"{stem}-{environment}",
-            "jobs_dir": str(Path(jobs_dir).expanduser().resolve()),
-            "n_attempts": attempts,
-            "quiet": True,
-            "agents": agent_configs,
-            "tasks": [{"path": str(path), "source": path.parent.name} for path in paths],
-            "environment": {"import_path": LOCAL} if environment == "local" else {"type": environment},
-            **fields,
-        }
-        try:
-            JobConfig.model_validate(config)
-        except ValueError as error:
-            raise BadInputError(f"Harbor refuses this plan: {str(error).splitlines()[-2].strip()}") from None
-        configs.append(config)
-    return Plan(tuple(configs), tuple(names), len(paths) * len(agent_configs) * attempts)
+    if exact_name and len(kinds) > 1:
+        raise BadInputError("exact_name is for one environment; each job needs a name of its own")
+    sources = task_sources(tasks, task_names, exclude_task_names, n_tasks)
+    sources["datasets"] += fields.pop("datasets", [])
+    stem = name or _free_name(Path(jobs_dir).expanduser(), time.strftime("%Y-%m-%d__%H-%M-%S"))
+    shared = {key: value.model_dump(mode="json", exclude_defaults=True) if hasattr(value, "model_dump") else value
+              for key, value in fields.items()}  # fmt: skip
+    given = [
+        copy.deepcopy({
+            "job_name": stem if exact_name else f"{stem}-{kind}", "jobs_dir": str(jobs_dir), "n_attempts": attempts,
+            "quiet": True, "agents": listed, **sources, "environment": environment, **shared,
+        })
+        for kind, environment in kinds
+    ]  # fmt: skip
+    return _made(given, fast_stop, practice)
 
 
-def _task_folders(paths: Sequence[str | Path]) -> list[Path]:
-    found: list[Path] = []
-    for entry in paths:
-        path = Path(entry).expanduser().resolve()
-        if not path.exists():
-            raise BadInputError(
-                f"no such task: {path}; give a folder that has a task.toml, or a folder of such folders"
-            )
-        inside = (
-            [path] if (path / "task.toml").is_file() else sorted(child.parent for child in path.glob("*/task.toml"))
-        )
-        if not inside:
-            raise BadInputError(f"not a task folder: {path} has no task.toml, nor has a folder in it")
-        found += inside
-    if not found:
-        raise BadInputError("the task list is empty; give a task folder, for example harbor_nb.sample_tasks()")
-    return found
-
-
-def _agent(name: str, model: str | None) -> dict[str, Any]:
-    from harbor.models.agent.name import AgentName
-
-    known = {agent.value for agent in AgentName}
-    if ":" not in name and name not in known:
-        raise BadInputError(f"unknown agent {name!r}{_nearest(name, known)}")
-    return {"import_path" if ":" in name else "name": name} | ({"model_name": model} if model else {})
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; choose one of {', '.join(sorted(known))}"
+__all__ = ["LOCAL", "Plan", "plan"]

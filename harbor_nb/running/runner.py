@@ -10,63 +10,72 @@ from pathlib import Path
 from typing import Any
 
 from harbor_nb._redaction import redact
+from harbor_nb.running.events import EventLog
 from harbor_nb.running.owner import OwnerRecord, now
 
 HEARTBEAT_SEC = 10
 
 
-class _Events:
-    def __init__(self, job: Path) -> None:
-        self._file = (job / "harbor_nb.events.jsonl").open("a", buffering=1)
-
-    def add(self, event: str, **values: Any) -> None:
-        self._file.write(redact(json.dumps({"t": now(), "event": event, **values})) + "\n")
-
-
-def _hook(events: _Events, name: str) -> Any:
-    async def hook(event: Any) -> None:
-        extra: dict[str, Any] = {}
-        result = getattr(event, "result", None)
-        if name == "trial_end" and result is not None:
-            verified = getattr(result, "verifier_result", None)
-            extra["reward"] = (getattr(verified, "rewards", None) or {}).get("reward")
-            failure = getattr(result, "exception_info", None)
-            extra["exception"] = getattr(failure, "exception_type", None)
-        events.add(name, trial=getattr(event, "trial_name", None), task=getattr(event, "task_name", None), **extra)
-
-    return hook
-
-
-async def _beat(record: OwnerRecord, job: Path) -> None:
+async def _beat(record: OwnerRecord, folder: Path) -> None:
     while True:
         record.heartbeat_at = now()
-        record.write(job)
+        with contextlib.suppress(OSError):  # a full disk must not end the heartbeat
+            record.write(folder)
         await asyncio.sleep(HEARTBEAT_SEC)
+
+
+def _resolve_job_environment() -> None:
+    """Resolve `${NAME}` in the job's environment.env when a sandbox is made; Harbor resolves it nowhere."""
+    from harbor.environments.factory import EnvironmentFactory
+    from harbor.utils.env import resolve_env_vars
+
+    stock = EnvironmentFactory.create_environment_from_config
+
+    def create(config: Any, *args: Any, **kwargs: Any) -> Any:
+        return stock(config.model_copy(update={"env": resolve_env_vars(config.env)}), *args, **kwargs)
+
+    setattr(EnvironmentFactory, "create_environment_from_config", create)  # noqa: B010 - a class method of Harbor
+
+
+def _prepare(record: OwnerRecord, events: EventLog) -> None:
+    """Put in place what we do faster or safer, inside this process; where Harbor looks different the log says so."""
+    from harbor_nb.running.isolation import contain_preflight
+
+    contain_preflight()
+    _resolve_job_environment()
+    if record.fast_stop:
+        from harbor_nb.running.docker import use_fast_stop
+
+        record.fast_stop = use_fast_stop()
+        if not record.fast_stop:
+            events.add("note", message="Harbor's docker environment looks different: stopped as Harbor does")
 
 
 async def _run(config_data: dict[str, Any], folder: Path, record: OwnerRecord) -> None:
     from harbor import Job, JobConfig
 
-    events = _Events(folder)
-    job = await Job.create(JobConfig.model_validate(config_data))
-    for name, register in (
-        ("trial_start", job.on_trial_started), ("environment_start", job.on_environment_started),
-        ("agent_start", job.on_agent_started), ("agent_end", job.on_agent_ended),
-        ("verification_start", job.on_verification_started), ("trial_end", job.on_trial_ended),
-        ("trial_cancel", job.on_trial_cancelled),
-    ):  # fmt: skip
-        register(_hook(events, name))
-    record.state = "running"
+    from harbor_nb.running.isolation import isolate
+
+    events = EventLog(folder)
     beat = asyncio.create_task(_beat(record, folder))
+    config = JobConfig.model_validate(config_data)
+    _prepare(record, events)
+    job = await Job.create(config)
+    events.follow(job)
+    if not isolate(job):
+        events.add("note", message="Harbor's trial queue looks different: one bad trial ends its siblings")
+    record.state = "running"
+    record.write(folder)
     work = asyncio.create_task(job.run())
 
     def stop() -> None:
-        if record.state != "cancelling":
+        events.add("cancel" if record.state == "running" else "cancel_again")
+        if record.state == "running":  # a second cancel would change nothing for the better
             record.state = "cancelling"
             work.cancel()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-    events.add("job_start")
+    events.add("job_start", trials=len(job))
     try:
         await work
         record.state, record.exit = "finished", 0
@@ -74,15 +83,14 @@ async def _run(config_data: dict[str, Any], folder: Path, record: OwnerRecord) -
         record.state, record.exit = "cancelled", 0
     finally:
         beat.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beat
         events.add("job_end", state=record.state)
 
 
 def main() -> int:
     """Run the job whose config comes by stdin; its folder is the one argument."""
     folder = Path(sys.argv[1])
-    config = json.load(sys.stdin)
+    given = json.load(sys.stdin)
+    os.environ.update(given["secrets"])
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     record = OwnerRecord.read(folder)
@@ -90,7 +98,7 @@ def main() -> int:
     record.own(os.getpid())
     record.write(folder)
     try:
-        asyncio.run(_run(config, folder, record))
+        asyncio.run(_run(given["config"], folder, record))
     except BaseException as error:  # noqa: BLE001 - SystemExit too: the record must tell how it ended
         record.state, record.exit, record.error = "failed", 1, redact(f"{type(error).__name__}: {error}")
     record.heartbeat_at = now()

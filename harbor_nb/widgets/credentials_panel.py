@@ -1,6 +1,7 @@
 """See which keys are set and from where, paste one, save it, and try it."""
 
 import os
+import re
 from typing import Any
 
 import ipywidgets as ipw
@@ -8,6 +9,7 @@ import ipywidgets as ipw
 from harbor_nb._display import render
 from harbor_nb._redaction import redactor
 from harbor_nb.errors import CredentialsError
+from harbor_nb.widgets.environment_picker import FIRST
 from harbor_nb.widgets.parts import Panel, Secret, call
 
 _ACTIONS = [
@@ -69,18 +71,19 @@ class CredentialsPanel(Panel):
             self._answer.value = readiness._repr_html_()
             self._say("")
 
-        self._behind(lambda: check(name, live=True), done)
+        self._behind(lambda: check(name, live=True), done)  # type: ignore[call-arg]  # its room lands today
 
     def _names(self) -> None:
-        from harbor_nb.backends.catalog import RECORDS, environments
+        from harbor_nb.backends.catalog import environments
 
-        cloud = [name for name, record in RECORDS.items() if record.credentials]
-        self._which.options = cloud
-        names = {key for record in RECORDS.values() for group in record.credentials for key in group}
-        names |= {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"}
-        missing = environments().set_index("name")["missing"].get(cloud[0], "") if cloud else ""
-        self._secret.names = sorted(names)
-        self._secret.name = str(missing).split(",")[0].strip() if isinstance(missing, str) else ""
+        frame = environments()
+        cloud = frame[frame["needs_key"].astype(bool) & frame["name"].isin(FIRST)]
+        self._which.options = list(cloud["name"])
+        self._which.value = next(iter(cloud["name"]), None)
+        names = set(re.findall(r"[A-Z][A-Z0-9_]{3,}", " ".join(frame["credentials"].fillna(""))))
+        self._secret.names = sorted(names | {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"})
+        missing = re.findall(r"[A-Z][A-Z0-9_]{3,}", " ".join(cloud["missing"].fillna("")))
+        self._secret.name = next(iter(missing), "")
 
     def _typed(self, _: Any, message: dict[str, Any], __: Any) -> None:
         name, value = str(message.get("name", "")).strip(), str(message.pop("value", "") or "").strip()

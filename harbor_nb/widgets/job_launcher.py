@@ -54,37 +54,33 @@ class JobLauncher(Panel):
         self._timer: threading.Timer | None = None
         self._turn = 0
         start = Path(tasks) if tasks is not None else sample_tasks()
-        wide = ipw.Layout(width="min(44em, 98%)")
-        label = {"description_width": "8em"}
+        wide = ipw.Layout(width="100%")
         self._tasks = ipw.Combobox(
-            value=_named(start), description="Tasks", continuous_update=True, layout=wide, style=label,
+            value=_named(start), description="Tasks", continuous_update=True, layout=wide,
             placeholder="a folder, or a dataset such as terminal-bench@2.0",
         )  # fmt: skip
-        self._browse = ipw.Select(description="Browse", rows=6, layout=wide, style=label, options=[("", "")])
+        self._browse = ipw.Select(description="Browse", rows=6, layout=wide, options=[("", "")])
         self._agents = ipw.Textarea(
-            value="oracle", description="Agents", rows=2, continuous_update=True, layout=wide, style=label,
+            value="oracle", description="Agents", rows=3, continuous_update=True, layout=wide,
             placeholder="one a line: agent, or agent and model",
         )  # fmt: skip
-        self._add = ipw.Dropdown(options=["", *_AGENTS], description="Add agent", style=label)
+        self._add = ipw.Dropdown(options=["", *_AGENTS], description="Add agent")
         self.picker = EnvironmentPicker(environments)
         self.picker.layout.margin = "0"
         self.picker._code.layout.display = "none"  # the form's own line says it
-        number = ipw.Layout(width="13em")
-        self._attempts = ipw.BoundedIntText(1, min=1, max=1000, description="Attempts", layout=number, style=label)
-        self._concurrent = ipw.BoundedIntText(4, min=1, max=500, description="Concurrency", layout=number, style=label)
-        self._timeouts = ipw.BoundedFloatText(
-            1.0, min=0.01, max=100, description="Timeouts ×", layout=number, style=label
-        )
-        self._name = ipw.Text(description="Job name", placeholder="made for you", layout=wide, style=label)
+        number = ipw.Layout(width="9em")
+        self._attempts = ipw.BoundedIntText(1, min=1, max=1000, description="Attempts", layout=number)
+        self._concurrent = ipw.BoundedIntText(4, min=1, max=500, description="Concurrency", layout=number)
+        self._timeouts = ipw.BoundedFloatText(1.0, min=0.01, max=100, description="Timeouts ×", layout=number)
+        self._name = ipw.Text(description="Job name", placeholder="made for you", layout=ipw.Layout(flex="1 1 16em"))
         self._practice = ipw.Checkbox(description="Practice clouds on this machine, no account", indent=False)
         self._preview = ipw.HTML()
         self._launch = ipw.Button(description="Launch", button_style="primary", icon="play", disabled=True)
-        numbers = ipw.HBox([self._attempts, self._concurrent, self._timeouts]).add_class("hnb-wrap")
+        numbers = ipw.HBox([self._attempts, self._concurrent, self._timeouts, self._name]).add_class("hnb-wrap")
         self._folders = ipw.Accordion(children=[self._browse], titles=("Browse folders",), selected_index=None)
-        super().__init__(
-            self._tasks, self._folders, self._agents, self._add, self.picker, self._practice, numbers, self._name,
-            self._preview, self._launch,
-        )  # fmt: skip
+        columns = [ipw.VBox([self._tasks, self._folders]), ipw.VBox([self._agents, self._add])]
+        form = ipw.HBox(columns).add_class("hnb-form")
+        super().__init__(form, self.picker, self._practice, numbers, self._preview, self._launch)
         for field in (self._tasks, self._agents, self._attempts, self._concurrent, self._timeouts, self._name):
             field.observe(self._changed, "value")
         self._practice.observe(self._changed, "value")
@@ -123,7 +119,7 @@ class JobLauncher(Panel):
         self._show_code(line.replace("(None", f"({spelled}", 1))
         try:
             made = plan(tasks, **{name: value for name, value in settings.items() if value is not None})
-            shown = render("widgets_plan", plan=made._repr_html_(), command=made.command, yaml=made.yaml)
+            shown = render("widgets_plan", plan=made._repr_html_(), command=made.command, yaml=made.yaml)  # type: ignore[attr-defined]  # its room lands today
             self._settle(turn, made, shown)
         except HarborNbError as error:
             self._settle(turn, None, render("widgets_says", text=str(error), kind="error"))

@@ -16,13 +16,13 @@ from harbor_nb.widgets.watching import FINAL, Watch, known
 _TICK_SEC = 0.5
 _PICTURE_TICKS = 10  # the saved picture is drawn anew every so many ticks
 COLUMNS = [
-    {"label": "trial", "width": "minmax(13em, 2fr)"},
-    {"label": "task", "width": "minmax(9em, 1.5fr)"},
+    {"label": "trial", "width": "minmax(16em, 2fr)"},
+    {"label": "task", "width": "minmax(11em, 1.5fr)"},
     {"label": "agent", "width": "minmax(6em, 1fr)"},
     {"label": "state", "kind": "state", "width": "11em"},
     {"label": "reward", "kind": "num", "width": "6em"},
     {"label": "time", "kind": "since", "width": "8em"},
-    {"label": "message", "width": "minmax(14em, 3fr)"},
+    {"label": "message", "width": "minmax(10em, 2fr)"},
 ]
 
 
@@ -56,8 +56,9 @@ class JobMonitor(Panel):
         self._kind = ipw.ToggleButtons(options=["agent", "verifier", "trial"], description="Log")
         self._log = ipw.HTML()
         self._detail = ipw.VBox([self._kind, self._log], layout=ipw.Layout(display="none"))
-        actions = ipw.HBox([self._which, self._cancel, self._resume]).add_class("hnb-wrap")
-        super().__init__(self._pulse, self._bars, actions, self._faults, self._table, self._detail)
+        actions = ipw.HBox([self._which, self._cancel, self._resume, self._pulse]).add_class("hnb-wrap")
+        self._body = ipw.VBox([actions, self._faults, self._table, self._detail])
+        super().__init__(self._bars, self._body)
         self._cancel.on_click(lambda _: self._act("cancel"))
         self._resume.on_click(lambda _: self._act("resume"))
         t.link((self._table, "selected"), (self, "selected"))
@@ -71,6 +72,7 @@ class JobMonitor(Panel):
         found = _jobs(jobs)
         self._watches = [Watch(job) for job in found]
         self._cells: dict[tuple[str, str], list[Any]] = {}
+        self._body.layout.display = "" if found else "none"
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
         self._which.layout.display = "" if len(names) > 1 else "none"
@@ -140,13 +142,14 @@ class JobMonitor(Panel):
         spent = row["since"] if row["seconds"] is None else _seconds(row["seconds"])
         said = ": ".join(part for part in (row["exception"], row["message"]) if part)
         key = f"{watch.name}/{trial}" if len(self._watches) > 1 else trial
-        return [key, row["task"], row["agent"], row["state"], row["reward"], spent, said or None]
+        task = str(row["task"] or "").rpartition("/")[2]
+        return [key, task, row["agent"], row["state"], row["reward"], spent, said or None]
 
     def _job(self, watch: Watch) -> dict[str, Any]:
         counts = watch.counts()
         rewards = [row["reward"] for row in watch.rows.values() if row["reward"] is not None]
         mean = f"{sum(rewards) / len(rewards):.3g}" if rewards else None
-        return {"name": watch.name, "state": watch.state, "counts": counts, "mean": mean}
+        return {"name": watch.name, "state": watch.state, "counts": counts, "mean": mean, "scored": len(rewards)}
 
     def _chosen(self) -> list[Watch]:
         return [watch for watch in self._watches if self._which.value in ("all", watch.name)]
@@ -202,7 +205,7 @@ def _jobs(jobs: Any) -> list[Any]:
     from harbor_nb.running.handles import attach
 
     if jobs is None:
-        return list(attach())
+        return list(attach())  # type: ignore[call-arg,call-overload,no-any-return]  # its room lands today
     if isinstance(jobs, str) or not hasattr(jobs, "__iter__"):
         jobs = [jobs]
     return [job if hasattr(job, "counts") else attach(job) for job in jobs]

@@ -12,9 +12,9 @@ from harbor_nb.errors import HarborNbError
 from harbor_nb.widgets.parts import Panel, Table, call, clean_cells, literal
 
 COLUMNS = {
-    "trial": {"width": "minmax(13em, 2fr)"},
+    "trial": {"width": "minmax(18em, 2fr)"},
     "job": {"width": "minmax(9em, 1fr)"},
-    "task": {"width": "minmax(9em, 1fr)"},
+    "task": {"width": "minmax(12em, 1fr)"},
     "environment": {"width": "9em"},
     "agent": {"width": "8em"},
     "model": {"width": "minmax(6em, 1fr)"},
@@ -25,6 +25,7 @@ COLUMNS = {
 }
 _GROUPS = ("environment", "agent", "model", "task", "job", "status", "failure", "fault")
 _VALUES = ("reward", "total_sec", "agent_sec", "environment_setup_sec", "verifier_sec", "cost_usd", "tokens_out")
+PHASES = ("environment_setup_sec", "agent_setup_sec", "agent_sec", "verifier_sec", "teardown_sec")
 _FACTS = ("task", "environment", "agent", "model", "status", "reward", "exception", "message")
 _IMAGES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif", ".webp": "webp", ".svg": "svg+xml"}
 _SHOWN_BYTES = 200_000
@@ -51,26 +52,30 @@ class ResultsExplorer(Panel):
         self._all: Any = None
         self._at: dict[str, Any] = {}
         self._query = ipw.Text(
-            description="Where", placeholder='reward < 1 and agent == "oracle"', continuous_update=False
-        )
-        self._by = ipw.SelectMultiple(options=_GROUPS, value=("environment", "agent"), rows=5, description="Group by")
+            description="Where", placeholder='reward < 1 and agent == "oracle"', continuous_update=False,
+            layout=ipw.Layout(flex="1 1 20em"),
+        )  # fmt: skip
+        first = ("environment", "agent")
+        self._by = {name: ipw.Checkbox(name in first, description=name, indent=False) for name in _GROUPS}
         self._across = ipw.Dropdown(options=["", *_GROUPS], description="Across")
         self._value = ipw.Dropdown(options=_VALUES, description="Value")
         self._again = ipw.Button(description="Refresh", tooltip="Read the jobs again")
         self._summary, self._plot = ipw.HTML(), ipw.HTML()
-        columns = [{"label": name, **facts} for name, facts in COLUMNS.items()]
-        self._table = Table(columns=columns, label="Trials", noun="trial", empty="No trials here")
+        self._table = Table(columns=[{"label": "trial"}], label="Trials", noun="trial", empty="No trials here")
         self._trial = ipw.HTML()
-        self._file = ipw.Dropdown(description="File", layout=ipw.Layout(width="min(44em, 98%)"))
+        self._file = ipw.Dropdown(description="File", layout=ipw.Layout(flex="1 1 20em"))
         self._content = ipw.HTML()
         self._view = ipw.Button(description="Open in Harbor's viewer", tooltip="harbor view")
-        self._detail = ipw.VBox([self._trial, self._file, self._content, self._view])
+        files = ipw.HBox([self._file, self._view]).add_class("hnb-wrap")
+        self._detail = ipw.VBox([self._trial, files, self._content])
         self._detail.layout.display = "none"
-        controls = ipw.HBox([self._query, self._by, self._across, self._value, self._again]).add_class("hnb-wrap")
-        super().__init__(controls, self._summary, self._plot.add_class("hnb-picture"), self._table, self._detail)
+        controls = ipw.HBox([self._query, self._across, self._value, self._again]).add_class("hnb-wrap")
+        groups = ipw.HBox([ipw.Label("Group by"), *self._by.values()]).add_class("hnb-chips")
+        self._plot.add_class("hnb-picture")
+        super().__init__(controls, groups, self._summary, self._plot, self._table, self._detail)
         t.link((self._table, "selected"), (self, "selected"))
         self.observe(lambda _: self._behind(self._open), "selected")
-        for field in (self._query, self._by, self._across, self._value):
+        for field in (self._query, *self._by.values(), self._across, self._value):
             field.observe(lambda _: self._behind(self.refresh), "value")
         self._again.on_click(lambda _: self._behind(lambda: self.show(self._source)))
         self._file.observe(lambda _: self._show_file(), "value")
@@ -94,7 +99,7 @@ class ResultsExplorer(Panel):
         """Filter, group and draw anew with the settings as they stand."""
         query, by, across, value = (
             self._query.value.strip(),
-            list(self._by.value),
+            [name for name, box in self._by.items() if box.value],
             self._across.value,
             self._value.value,
         )
@@ -108,10 +113,14 @@ class ResultsExplorer(Panel):
             self._say(f"can't filter by {query!r}: {error}", "error")
             return
         self._say("")
-        cells = frame.reindex(columns=list(COLUMNS)).astype(object)
+        one = self._all["job"].nunique() < 2
+        told = [name for name in COLUMNS if self._all[name].notna().any() and not (one and name == "job")]
+        cells = frame.reindex(columns=told or list(COLUMNS)).astype(object)
         # the first cell is the row's key, so it names the job too; the folder of each key is kept beside
-        cells["trial"] = cells["trial"].astype(str) + " · " + cells["job"].astype(str)
+        cells["trial"] = cells["trial"].astype(str) + ("" if one else " · " + frame["job"].astype(str))
+        cells["task"] = cells["task"].astype(str).str.rpartition("/")[2]
         self._at = dict(zip(clean_cells(list(cells["trial"])), frame.index, strict=True))
+        self._table.columns = [{"label": name, **COLUMNS[name]} for name in cells]
         self._table.show(cells.where(cells.notna(), None).to_numpy().tolist())
         where = f".query({literal(query)})" if query else ""
         if across and by and across not in by:
@@ -123,7 +132,7 @@ class ResultsExplorer(Panel):
         self._grouped = table
         self._summary.value = render("widgets_grid", columns=list(table.columns), rows=_rows(table))
         self._update_snapshot()
-        self._behind(lambda: _plot(frame, (by or ["job"])[0], value), lambda svg: setattr(self._plot, "value", svg))
+        self._behind(lambda: _plot(frame, by or ["job"], value), lambda svg: setattr(self._plot, "value", svg))
 
     def _open(self) -> None:
         at = self._at.get(self.selected)
@@ -133,7 +142,7 @@ class ResultsExplorer(Panel):
         row = self._all.loc[at]
         self._folder = Path(row["path"])
         there = row.notna()
-        phases = [(name[:-4], row[name]) for name in map(str, row.index) if name.endswith("_sec") and there[name]]
+        phases = [(name[:-4].replace("_", " "), row[name]) for name in PHASES if there[name]]
         steps = _steps(self._folder)
         facts = {name: row[name] for name in _FACTS if there[name]}
         self._trial.value = render("widgets_trial", trial=row["trial"], facts=facts, phases=phases, steps=steps)
@@ -152,7 +161,7 @@ class ResultsExplorer(Panel):
         from harbor_nb.running.handles import attach
 
         self._show_code(f"{call('attach', str(self._folder.parent))}.view()")
-        return attach(self._folder.parent).view()
+        return attach(self._folder.parent).view()  # type: ignore[attr-defined]  # its room lands today
 
     def _picture(self) -> dict[str, Any]:
         table = getattr(self, "_grouped", None)
@@ -188,35 +197,36 @@ def show_file(path: Path, folder: Path) -> str:
 def _steps(folder: Path) -> list[dict[str, Any]]:
     from harbor_nb.results.frames import trajectory_steps
 
-    frame = trajectory_steps(folder.parent)
-    frame = frame[frame["trial"].astype(str) == folder.name].head(200).astype(object)
+    frame = trajectory_steps(folder).head(200).astype(object)
     return [{str(k): v for k, v in record.items()} for record in frame.where(frame.notna(), "").to_dict("records")]
 
 
 def _summary(frame: Any, by: list[str]) -> Any:
     from harbor_nb.results.summaries import summary
 
-    return summary(frame, by=by).reset_index(drop=False).drop(columns="index", errors="ignore")
+    table = summary(frame, by=by).reset_index(drop=False).drop(columns="index", errors="ignore")
+    told = table.notna() & (table.astype(str) != "")
+    return table[[name for name in table if name in by or (told[name].any() and name not in PHASES)]]
 
 
 def _rows(table: Any) -> list[list[Any]]:
-    cells = table.astype(object).where(table.notna(), "")
-    return [[f"{x:.4g}" if isinstance(x, float) else x for x in row] for row in cells.to_numpy().tolist()]
+    rows: list[list[Any]] = table.astype(object).where(table.notna(), "").to_numpy().tolist()
+    return rows
 
 
-def _plot(frame: Any, by: str, value: str) -> str:
+def _plot(frame: Any, by: list[str], value: str) -> str:
     import altair as alt
 
     from harbor_nb.results.charts import Picture
 
-    data = frame[[by, value]].dropna().astype({by: str, value: float})
+    data = frame[value].astype(float).to_frame()
+    data["group"] = frame[by].astype(str).agg(", ".join, axis=1).astype(object)
+    data = data.dropna()
     if data.empty:
         return ""
-    dots = (
-        alt.Chart(data)
-        .mark_circle(opacity=0.5)
-        .encode(x=alt.X(f"{value}:Q", title=value), y=alt.Y(f"{by}:N", title=None))
-    )
-    mean = alt.Chart(data).mark_tick(thickness=3, size=18).encode(x=alt.X(f"mean({value}):Q", title=value), y=f"{by}:N")
-    bundle = Picture((dots + mean).properties(width=420))._repr_mimebundle_()
-    return str((bundle[0] if isinstance(bundle, tuple) else bundle).get("image/svg+xml", ""))
+    x, y = alt.X(f"{value}:Q", title=value.replace("_", " ")), alt.Y("group:N", title=None)
+    spread = alt.Chart(data).mark_circle(opacity=0.35, size=28).transform_calculate(at="random()")
+    dots = spread.encode(x=x, y=y, yOffset=alt.YOffset("at:Q", scale=alt.Scale(padding=6)))
+    mean = alt.Chart(data).mark_tick(thickness=3, size=24, color="#d1495b").encode(x=f"mean({value}):Q", y=y)
+    title = f"a dot a trial, a bar the mean of {value.replace('_', ' ')}"
+    return Picture((dots + mean).properties(width=520, height=alt.Step(34), title=title), f"{value} by {by}").svg

@@ -106,7 +106,7 @@ class Lab:
     def run_all(self, page) -> None:
         """Run every cell and wait for the last to end; an exception in a cell fails the test."""
         page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        errors = page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.stderr"] .ansi-red-fg')
+        errors = page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.stderr"]:has(.ansi-red-fg)')
         assert errors.count() == 0, errors.first.inner_text()
 
     def execute(self, page, code: str) -> str:

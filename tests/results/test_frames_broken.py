@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -99,18 +101,23 @@ print(harbor_nb.jobs(jobs)["state"].fillna("none").tolist())
 """
 
 
-def test_what_is_not_permitted_is_told(tmp_path):
-    job = make(tmp_path / "jobs", 3)
-    shut = make(tmp_path / "jobs", 2, "shut")
-    for parent in (tmp_path, *list(tmp_path.parents)[:-2]):
-        if parent.stat().st_uid == os.getuid():
-            parent.chmod(0o755)
+@pytest.fixture
+def open_to_all():
+    """A folder that another user may enter; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_what_is_not_permitted_is_told(open_to_all):
+    job = make(open_to_all / "jobs", 3)
+    shut = make(open_to_all / "jobs", 2, "shut")
     (job / "task-1__00001/result.json").chmod(0)
     (job / "task-2__00002").chmod(0)
     shut.chmod(0)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", NOT_PERMITTED, str(tmp_path / "jobs")], capture_output=True, text=True
+            [sys.executable, "-c", NOT_PERMITTED, str(open_to_all / "jobs")], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
     finally:

@@ -56,7 +56,7 @@ def opened(monkeypatch):
     """Count the results that are opened."""
     seen = []
     quickly = _rows._quickly
-    monkeypatch.setattr(_rows, "_quickly", lambda path: seen.append(path) or quickly(path))
+    monkeypatch.setattr(_rows, "_quickly", lambda path, size: seen.append(path) or quickly(path, size))
     return seen
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from harbor_nb.errors import BadInputError
 from harbor_nb.results._rows import arrow
@@ -70,45 +70,27 @@ def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
     return pa.schema([(column.name, _ARROW[column.dtype]) for column in columns])
 
 
-def to_pandas(values: Any, dtype: str) -> Any:
-    """Return an Arrow array as what pandas holds for that dtype; text and numbers are not copied where that can be."""
-    import pandas as pd
-
-    if not isinstance(values, pa.ChunkedArray):
-        values = pa.chunked_array([values])
-    if values.type != _ARROW[dtype]:
-        values = values.cast(_ARROW[dtype])
-    if dtype == FLOAT:
-        return values.to_numpy()
-    if dtype == TIME:
-        # not values.to_pandas(), which imports much to do the same
-        return pd.DatetimeIndex(values.cast(pa.timestamp("us")).to_numpy()).tz_localize("UTC").array
-    extension: Any = {TEXT: pd.StringDtype("pyarrow"), INTEGER: pd.Int64Dtype(), BOOLEAN: pd.BooleanDtype()}[dtype]
-    return extension.__from_arrow__(values)
-
-
 def build(columns: Sequence[Column], get: Callable[[str], Any]) -> "pd.DataFrame":
     """Return the DataFrame of these columns; `get` gives the Arrow array of a name."""
     import pandas as pd
 
-    # copy=False: each column stays the array that was read; no second copy of a hundred thousand rows
-    return pd.DataFrame({column.name: to_pandas(get(column.name), column.dtype) for column in columns}, copy=False)
+    kinds: Any = {
+        pa.large_string(): pd.StringDtype("pyarrow"),
+        pa.int64(): pd.Int64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+    }
+    table = pa.table({column.name: get(column.name) for column in columns}).cast(arrow_schema(columns))
+    # split_blocks: each column stays the array that was read; no second copy of a hundred thousand rows
+    frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get, split_blocks=True)
+    return frame
 
 
 def build_rows(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
     """Return the DataFrame of a few rows given as dictionaries; what a row lacks is missing."""
-    types = arrow_schema(columns)
-    return build(columns, lambda name: arrow([row.get(name) for row in rows], types.field(name).type))
+    types = {column.name: _ARROW[column.dtype] for column in columns}
+    return build(columns, lambda name: arrow([row.get(name) for row in rows], types[name]))
 
 
 def seconds(start: Any, end: Any) -> Any:
     """Return the seconds between two timestamp arrays; missing where either is."""
-    from_us, to_us = (pa.chunked_array([a]) if isinstance(a, pa.Array) else a for a in (start, end))
-    absent = from_us.is_null().to_numpy() | to_us.is_null().to_numpy()
-    a, b = (values.cast(pa.int64()).fill_null(0).to_numpy() for values in (from_us, to_us))
-    return pa.array((b - a) / 1e6, mask=absent)
-
-
-def no_nan(values: np.ndarray[Any, Any]) -> pa.Array:
-    """Return numpy floats as an Arrow array in which NaN is missing."""
-    return pa.array(values, from_pandas=True)
+    return pc.divide(pc.subtract(end, start).cast(pa.int64()).cast(pa.float64(), safe=False), 1e6)

@@ -100,7 +100,7 @@ def _job_row(job: JobFolder, wanted: set[str]) -> dict[str, Any]:
     }
     if job.broken:
         return row
-    row.update({flag: bool(owner and getattr(owner, flag)) for flag in ("practice", "recorded", "fast_stop")})
+    row.update({flag: job.flag(flag) for flag in ("practice", "recorded", "fast_stop")})
     if wanted & {"environment", "agents", "models"}:
         row.update(_who(job))
     if owner is not None:

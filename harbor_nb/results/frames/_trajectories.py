@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from harbor_nb.results import _rows
 from harbor_nb.results._models import Called, Metrics, decode, many, record
-from harbor_nb.results.frames._columns import TIME, Column, arrow_schema, build, pick
+from harbor_nb.results.frames._columns import Column, arrow_schema, build, pick
 from harbor_nb.results.reading import UnreadableError, find_jobs, is_link, open_safely, read_bytes
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def _model(step: Any, head: Any) -> Any:
     return step.model_name or (head.agent.model_name if step.source == "agent" and head.agent else None)
 
 
-def _tokens(field: str) -> Callable[[Any, Any], int | None]:
-    return lambda step, _: _rows.integer(getattr(step.metrics, field)) if step.metrics is not None else None
+def _metric(field: str) -> Callable[[Any, Any], Any]:
+    return lambda step, _: getattr(step.metrics, field) if step.metrics is not None else None
 
 
 _CELLS: dict[str, Callable[[Any, Any], Any]] = {
@@ -98,10 +98,10 @@ _CELLS: dict[str, Callable[[Any, Any], Any]] = {
     "tools": lambda step, _: ", ".join(call.function_name or "?" for call in _tools(step.tool_calls)) or None,
     "n_tool_calls": lambda step, _: len(_tools(step.tool_calls)),
     "observation": _observed,
-    "tokens_in": _tokens("prompt_tokens"),
-    "tokens_cached": _tokens("cached_tokens"),
-    "tokens_out": _tokens("completion_tokens"),
-    "cost_usd": lambda step, _: _rows.finite(step.metrics.cost_usd) if step.metrics is not None else None,
+    "tokens_in": _metric("prompt_tokens"),
+    "tokens_cached": _metric("cached_tokens"),
+    "tokens_out": _metric("completion_tokens"),
+    "cost_usd": _metric("cost_usd"),
     "copied": lambda step, _: step.is_copied_context,
 }
 
@@ -239,10 +239,7 @@ def batches(x: Any, columns: Sequence[Column], unreadable: list[dict[str, Any]])
 
 def _batch(rows: list[tuple[Any, ...]], columns: Sequence[Column]) -> pa.Table:
     cells = zip(*rows, strict=True)
-    arrays = [
-        _rows.times(values) if column.dtype == TIME else _rows.arrow(values, kind.type)
-        for column, kind, values in zip(columns, arrow_schema(columns), cells, strict=True)
-    ]
+    arrays = [_rows.arrow(values, kind.type) for kind, values in zip(arrow_schema(columns), cells, strict=True)]
     return pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
 
 

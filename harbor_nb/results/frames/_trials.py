@@ -1,9 +1,9 @@
 """The frames made of trial results: trials, rewards, phases, task_steps."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,22 +11,24 @@ import pyarrow.compute as pc
 
 from harbor_nb.results import _rows
 from harbor_nb.results.frames import _failures
-from harbor_nb.results.frames._columns import FLOAT, Column, build, no_nan, pick, seconds
+from harbor_nb.results.frames._columns import FLOAT, Column, build, pick, seconds
 from harbor_nb.results.reading import JobFolder, find_jobs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PHASES = ("environment_setup", "agent_setup", "agent", "verifier", "teardown")
+PHASES = (*_rows.PHASES, "teardown")
+_FLAGS = ("practice", "recorded", "fast_stop")
 _MOST_REWARDS = 256
+_TEXT = pa.large_string()
+_FAILURE = ("reason", "exception", "exception_message", "phase", "environment")
 _NEEDS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("job", "trial", "path", "job_path", "practice", "recorded", "fast_stop"), ()),
-    "status": ("reason", "finished", "reward_values", "exception"),
-    "reward": ("reward_names", "reward_values"),
-    "passed": ("reward_names", "reward_values"),
-    **dict.fromkeys(("failure", "fault"), ("reason", "exception", "exception_message", "phase", "environment")),
-    "message": ("reason", "finished", "exception", "exception_message", "phase", "environment"),
-    **{f"{p}_sec": (f"{p}_started_at", f"{p}_finished_at") for p in PHASES[:4]},
+    **dict.fromkeys(("job", "trial", "path", "job_path", *_FLAGS), ()),
+    "status": ("reason", "finished", "rewards", "exception"),
+    **dict.fromkeys(("reward", "passed"), ("rewards",)),
+    **dict.fromkeys(("failure", "fault"), _FAILURE),
+    "message": ("finished", *_FAILURE),
+    **{f"{phase}_sec": (f"{phase}_started_at", f"{phase}_finished_at") for phase in _rows.PHASES},
     "teardown_sec": tuple(_rows.TIMES),
     "total_sec": ("started_at", "finished_at"),
 }
@@ -38,77 +40,74 @@ class Trials:
     def __init__(self, x: Any, needs: Iterable[str], *, pending: bool = False) -> None:
         """Read the columns `needs` of the results; none of them, and no result is opened."""
         self.jobs: list[JobFolder] = find_jobs(x)
-        stored = sorted({"trial", *needs})
-        tables, self.sizes = [], []
+        stored = [name for name in _rows.SCHEMA.names if name in {"trial", *needs}]
+        tables, sizes = [_rows.SCHEMA.empty_table().select(stored)], []
         for job in self.jobs:
             if stored == ["trial"]:
-                table = pa.table({"trial": _rows.arrow(job.trial_names, pa.large_string())})
+                parts = [pa.table({"trial": _rows.arrow(job.trial_names, _TEXT)})]
             else:
-                table = _rows.load(job, stored)
-            rows = [_rows.config_row(name, None, "a symbolic link, not followed") for name in job.links]
-            if rows := rows + (_rows.pending_rows(job) if pending and stored != ["trial"] else []):
-                table = pa.concat_tables([table, _rows.table(rows).select(table.column_names)])
-            tables.append(table)
-            self.sizes.append(len(table))
-        self.table = pa.concat_tables(tables).combine_chunks() if tables else _rows.SCHEMA.empty_table()
+                parts = [_rows.load(job, stored)]
+            if job.links:
+                parts.append(_rows.linked_rows(job).select(stored))
+            if pending and stored != ["trial"] and job.alive:
+                parts.append(_rows.pending_rows(job).select(stored))
+            tables += parts
+            sizes.append(sum(map(len, parts)))
+        self.table = pa.concat_tables(tables).combine_chunks()
+        self._job_of = pa.array(np.repeat(np.arange(len(self.jobs)), sizes))
 
     def __len__(self) -> int:
         return len(self.table)
 
     def of_job(self, value: Callable[[JobFolder], Any], kind: pa.DataType) -> pa.Array:
         """Return a job's value repeated for each of its trials."""
-        values = _rows.arrow([value(job) for job in self.jobs], kind)
-        return values.take(pa.array(np.repeat(np.arange(len(self.jobs)), self.sizes)))
+        return _rows.arrow([value(job) for job in self.jobs], kind).take(self._job_of)
 
-    @cached_property
     def path(self) -> pa.Array:
-        """The trial folders."""
-        folders = self.of_job(lambda job: job.path, pa.large_string())
-        return pc.binary_join_element_wise(folders, self.table["trial"], pa.scalar(os.sep, pa.large_string()))
+        """Return the trial folders."""
+        folders = self.of_job(lambda job: job.path, _TEXT)
+        return pc.binary_join_element_wise(folders, self.table["trial"], pa.scalar(os.sep, _TEXT))
 
     @cached_property
-    def _reward_place(self) -> tuple[Any, list[str], Any, Any]:
-        """Rows, names, name codes and values of all rewards, flat."""
-        lists = self.table["reward_names"].combine_chunks()
-        rows = pc.list_parent_indices(lists).to_numpy()
-        names = pc.list_flatten(lists).dictionary_encode()
-        values = pc.list_flatten(self.table["reward_values"].combine_chunks()).to_numpy(zero_copy_only=False)
-        return rows, names.dictionary.to_pylist(), names.indices.to_numpy(zero_copy_only=False), values
+    def rewards(self) -> tuple[Any, pa.Array, Any]:
+        """Rows, names and values of all rewards, flat."""
+        lists = self.table["rewards"].combine_chunks()
+        name, value = pc.list_flatten(lists).flatten()
+        return pc.list_parent_indices(lists).to_numpy(), name, value.to_numpy(zero_copy_only=False)
 
     def named_reward(self, name: str) -> np.ndarray[Any, Any]:
         """Return one named reward, NaN where a trial has none."""
-        rows, names, codes, values = self._reward_place
+        rows, names, values = self.rewards
         column = np.full(len(self), np.nan)
-        if name in names:
-            here = codes == names.index(name)
-            column[rows[here]] = values[here]
+        here = pc.equal(names, name).to_numpy(zero_copy_only=False)
+        column[rows[here]] = values[here]
         return column
 
     def reward_names(self) -> list[str]:
-        """The names of all rewards but `reward`, sorted; no more than pandas can bear as columns."""
-        return sorted(set(self._reward_place[1]) - {"reward"})[:_MOST_REWARDS]
+        """Return the names of all rewards but `reward`, sorted; no more than pandas can bear as columns."""
+        return sorted(set(pc.unique(self.rewards[1]).to_pylist()) - {"reward"})[:_MOST_REWARDS]
 
     @cached_property
     def reward(self) -> np.ndarray[Any, Any]:
         """The reward of each trial: that called `reward`, or the only one."""
-        rows, _, _, values = self._reward_place
-        count = np.bincount(rows, minlength=len(self))
+        rows, _, values = self.rewards
         column = self.named_reward("reward")
-        lone = (count[rows] == 1) & np.isnan(column[rows])
+        lone = (np.bincount(rows, minlength=len(self))[rows] == 1) & np.isnan(column[rows])
         column[rows[lone]] = values[lone]
         return column
 
     @cached_property
+    def _alive(self) -> pa.Array:
+        return self.of_job(lambda job: job.alive, pa.bool_())
+
     def status(self) -> pa.Array:
-        """What became of each trial."""
+        """Return what became of each trial."""
         table = self.table
-        alive = self.of_job(lambda job: job.alive, pa.bool_())
-        has_reward = pc.greater(pc.fill_null(pc.list_value_length(table["reward_values"]), 0), 0)
+        has_reward = pc.greater(pc.list_value_length(table["rewards"]), 0)
         cancelled = pc.fill_null(pc.equal(table["exception"], "CancelledError"), False)
         finished = pc.if_else(has_reward, "scored", pc.if_else(cancelled, "cancelled", "unscored"))
-        unfinished = pc.if_else(alive, "running", "cancelled")
-        told = pc.coalesce(pc.if_else(table["finished"], finished, unfinished), "pending")
-        return pc.if_else(pc.is_valid(table["reason"]), "unreadable", told)
+        told = pc.if_else(table["finished"], finished, pc.if_else(self._alive, "running", "cancelled"))
+        return pc.if_else(pc.is_valid(table["reason"]), "unreadable", pc.coalesce(told, "pending"))
 
     @cached_property
     def failures(self) -> dict[str, pa.Array]:
@@ -117,39 +116,42 @@ class Trials:
 
     def last_phase_end(self) -> Any:
         """Return the end of the last phase, where the teardown begins."""
-        ends = [self.table[f"{phase}_finished_at"] for phase in PHASES[:4]]
+        ends = [self.table[f"{phase}_finished_at"] for phase in _rows.PHASES]
         return pc.max_element_wise(*(end.cast(pa.int64()) for end in ends)).cast(ends[0].type)
 
-    def _message(self) -> Any:
-        lost = pc.invert(pc.or_(pc.fill_null(self.table["finished"], True), pc.is_valid(self.table["reason"])))
-        lost = pc.and_(lost, pc.invert(self.of_job(lambda job: job.alive, pa.bool_())))
-        return pc.if_else(lost, "no result.json: the trial ended before it wrote one", self.failures["message"])
-
-    _COMPUTED: ClassVar[dict[str, Callable[["Trials"], Any]]] = {
-        "job": lambda self: self.of_job(lambda job: job.name, pa.large_string()),
-        "job_path": lambda self: self.of_job(lambda job: job.path, pa.large_string()),
-        "path": lambda self: self.path,
-        "status": lambda self: self.status,
-        "reward": lambda self: no_nan(self.reward),
-        "passed": lambda self: pa.array(self.reward >= 1, mask=np.isnan(self.reward)),
-        "failure": lambda self: self.failures["failure"],
-        "fault": lambda self: self.failures["fault"],
-        "message": _message,
-        "teardown_sec": lambda self: seconds(self.last_phase_end(), self.table["finished_at"]),
-        "total_sec": lambda self: seconds(self.table["started_at"], self.table["finished_at"]),
-    }
+    def message(self) -> Any:
+        """Return what was raised in one line, or why there is no result."""
+        told = pc.or_(
+            pc.or_(pc.fill_null(self.table["finished"], True), pc.is_valid(self.table["reason"])), self._alive
+        )
+        return pc.if_else(told, self.failures["message"], "no result.json: the trial ended before it wrote one")
 
     def column(self, name: str) -> Any:
         """Return a column of `trials` as an Arrow array."""
-        if name in self._COMPUTED:
-            return self._COMPUTED[name](self)
-        if name in {"practice", "recorded", "fast_stop"}:
-            return self.of_job(lambda job: bool(job.owner and getattr(job.owner, name)), pa.bool_())
+        if name in {"job", "job_path"}:
+            return self.of_job(lambda job: job.name if name == "job" else job.path, _TEXT)
+        if name in _FLAGS:
+            return self.of_job(lambda job: job.flag(name), pa.bool_())
+        if name in {"path", "status", "message"}:
+            return getattr(self, name)()
+        if name in {"failure", "fault"}:
+            return self.failures[name]
+        if name == "passed":
+            return pa.array(self.reward >= 1, mask=np.isnan(self.reward))
+        if name == "reward" or name.startswith("reward_"):
+            values = self.reward if name == "reward" else self.named_reward(name.removeprefix("reward_"))
+            return pa.array(values, from_pandas=True)
+        if name == "teardown_sec":
+            return seconds(self.last_phase_end(), self.table["finished_at"])
         if name.endswith("_sec"):
-            return seconds(self.table[f"{name[:-4]}_started_at"], self.table[f"{name[:-4]}_finished_at"])
-        if name.startswith("reward_"):
-            return no_nan(self.named_reward(name.removeprefix("reward_")))
+            part = "" if name == "total_sec" else name.removesuffix("sec")
+            return seconds(self.table[f"{part}started_at"], self.table[f"{part}finished_at"])
         return self.table[name]
+
+    def spread(self, columns: Sequence[Column], rows: np.ndarray[Any, Any], here: dict[str, Any]) -> "pd.DataFrame":
+        """Return a frame of another grain: columns of its own from `here`, the others from the trials at `rows`."""
+        place = pa.array(rows)
+        return build(columns, lambda name: here[name] if name in here else self.column(name).take(place))
 
 
 def needs(columns: Iterable[Column]) -> set[str]:
@@ -204,10 +206,9 @@ def rewards(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> harbor_nb.rewards(harbor_nb.sample_jobs(), columns=["trial", "name", "value"])  # doctest: +SKIP
     """
     chosen = pick("rewards", columns)
-    data = Trials(x, {"trial_id", "reward_names", "reward_values"})
-    rows, names, codes, values = data._reward_place
-    here = {"name": pa.array(names, pa.large_string()).take(pa.array(codes)), "value": no_nan(values)}
-    return build(chosen, lambda name: here[name] if name in here else data.column(name).take(pa.array(rows)))
+    data = Trials(x, {"trial_id", "rewards"})
+    rows, names, values = data.rewards
+    return data.spread(chosen, rows, {"name": names, "value": pa.array(values)})
 
 
 def phases(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
@@ -227,26 +228,20 @@ def phases(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     """
     chosen = pick("phases", columns)
     data = Trials(x, {"trial_id", *_rows.TIMES})
-    table = data.table
-    last = data.last_phase_end()
-    ends = [(table[f"{phase}_started_at"], table[f"{phase}_finished_at"]) for phase in PHASES[:4]]
-    ends.append((pc.if_else(pc.is_valid(table["finished_at"]), last, pa.scalar(None, last.type)), table["finished_at"]))
-    count = len(data)
-    # phase-major to trial-major: row i of phase p goes to place i * 5 + p
-    order = pa.array((np.arange(count)[:, None] + np.arange(len(PHASES)) * count).ravel())
-    starts, stops = (
-        pa.chunked_array([c for pair in ends for c in pair[i].chunks], last.type).take(order) for i in (0, 1)
+    table, last = data.table, data.last_phase_end()
+    ended = pc.is_valid(table["finished_at"])
+    spans = [(table[f"{phase}_started_at"], table[f"{phase}_finished_at"]) for phase in _rows.PHASES]
+    spans.append((pc.if_else(ended, last, pa.scalar(None, last.type)), table["finished_at"]))
+    parts = [
+        pa.table({"row": np.arange(len(data)), "phase": [phase] * len(data), "started_at": start, "finished_at": end})
+        for phase, (start, end) in zip(PHASES, spans, strict=True)
+    ]
+    long = pa.concat_tables(parts).filter(pc.field("started_at").is_valid())
+    long = long.take(np.argsort(long["row"].to_numpy(), kind="stable"))
+    here = {name: long[name] for name in ("phase", "started_at", "finished_at")}
+    return data.spread(
+        chosen, long["row"].to_numpy(), {**here, "seconds": seconds(here["started_at"], here["finished_at"])}
     )
-    begun = pc.is_valid(starts)
-    starts, stops = starts.filter(begun), stops.filter(begun)
-    trial = pa.array(np.repeat(np.arange(count), len(PHASES))).filter(begun.combine_chunks())
-    here = {
-        "phase": pa.array(np.tile(np.array(PHASES, object), count), pa.large_string()).filter(begun.combine_chunks()),
-        "started_at": starts,
-        "finished_at": stops,
-        "seconds": seconds(starts, stops),
-    }
-    return build(chosen, lambda name: here[name] if name in here else data.column(name).take(trial))
 
 
 def task_steps(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
@@ -268,19 +263,16 @@ def task_steps(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     lists = data.table["steps"].combine_chunks()
     rows = pc.list_parent_indices(lists)
     steps = pa.Table.from_struct_array(pc.list_flatten(lists))
+    nothing = pa.nulls(len(steps), _TEXT)
+    context = {"environment": data.table["environment"].take(rows), "phase": nothing, "reason": nothing}
     index = rows.to_numpy()
-    first = np.searchsorted(index, index)
-    reward = steps["reward"]
-    steps = steps.append_column("environment", data.table["environment"].take(rows))
-    steps = steps.append_column("phase", pa.nulls(len(steps), pa.large_string()))
-    steps = steps.append_column("reason", pa.nulls(len(steps), pa.large_string()))
     here: dict[str, Any] = {
-        "step_index": pa.array(np.arange(len(index)) - first + 1),
-        "passed": pc.greater_equal(reward, 1.0),
-        **dict(zip(steps.column_names, steps.columns, strict=True)),
+        "step_index": pa.array(np.arange(len(index)) - np.searchsorted(index, index) + 1),
+        "passed": pc.greater_equal(steps["reward"], 1.0),
+        **{name: steps[name] for name in steps.column_names},
+        **_failures.columns(pa.table({**context, **{name: steps[name] for name in steps.column_names}})),
     }
-    if {"failure", "fault", "message"} & {column.name for column in chosen}:
-        here.update(_failures.columns(steps))
     for phase in ("agent", "verifier"):
-        here[f"{phase}_sec"] = seconds(*(_rows.times(steps[f"{phase}_{end}_at"]) for end in ("started", "finished")))
-    return build(chosen, lambda name: here[name] if name in here else data.column(name).take(rows))
+        ends = (steps[f"{phase}_{end}_at"].to_pylist() for end in ("started", "finished"))
+        here[f"{phase}_sec"] = seconds(*(_rows.arrow(texts, _rows.TIME) for texts in ends))
+    return data.spread(chosen, index, here)

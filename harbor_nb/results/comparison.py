@@ -1,0 +1,285 @@
+"""Do two sides give the same answer: paired by task, with what was left out, what else differs, and a verdict."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from harbor_nb._display import clean, render
+from harbor_nb.errors import BadInputError
+from harbor_nb.results import _measures, _pairing, verdicts
+from harbor_nb.results._one_side import LEFT_OUT, ZERO, Side
+from harbor_nb.results.statistics import holm
+
+if TYPE_CHECKING:
+    from harbor_nb.results.charts import Picture
+
+_MOST_ROWS = 25
+
+
+@dataclass
+class Comparison:
+    """A verdict on each compared side against the baseline, and everything it rests on.
+
+    Attributes:
+        table: A line a side and convention (missing trials left out, or counted as 0): means, difference, 95 % interval
+            (low, high), 90 % interval for equivalence (low_90, high_90), bootstrap interval (bca_low, bca_high), exact
+            p-value and that corrected for several comparisons (Holm), verdict.
+        pairs: A line a paired task (and agent and model): means, attempts and missing trials of each side.
+        excluded: A line for whatever was left out: side, reason, task, trials; `left_out` where the whole task was.
+        differences: What else differs; the first row a side is the compared column itself.
+        phases: Paired time ratios a phase, and of cost where it is reported.
+        flips: The tasks fixed, broken, passed by both and by neither.
+        failures: Failures of each side by fault, known failure and exception.
+        pass_at_k: pass@k of each side, for pass/fail rewards.
+        verdicts: The verdict by side; `none` where it is refused.
+        labels: `practice` and `recorded`, where such trials take part.
+    """
+
+    by: str
+    baseline: str
+    margin: float
+    outcome: str
+    table: pd.DataFrame
+    pairs: pd.DataFrame
+    excluded: pd.DataFrame
+    differences: pd.DataFrame
+    phases: pd.DataFrame
+    flips: pd.DataFrame
+    failures: pd.DataFrame
+    pass_at_k: pd.DataFrame
+    labels: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    verdicts: dict[str, str] = field(default_factory=dict)
+    statements: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict; several sides' each with its name."""
+        if len(self.verdicts) == 1:
+            return next(iter(self.verdicts.values()))
+        return "; ".join(f"{side}: {verdict}" for side, verdict in self.verdicts.items())
+
+    @property
+    def headline(self) -> str:
+        """Each side's sentence, what was left out of it and what else differs."""
+        label = f"[{', '.join(self.labels)}] " if self.labels else ""
+        return label + " ".join(clean(" ".join(said)) for said in self.statements.values())
+
+    sentence = headline
+
+    def plot(self, kind: str = "all") -> "Picture":
+        """Draw it.
+
+        Args:
+            kind: `pairs` (paired dots with the difference's interval), `phases`, `flips`, or `all` of them.
+
+        Returns:
+            A picture: shows itself as SVG, `.save("x.png")` writes it.
+
+        Raises:
+            BadInputError: Another kind.
+        """
+        from harbor_nb.results.charts import comparison_chart
+
+        return comparison_chart(self, kind)
+
+    def _sections(self) -> list[tuple[str, list[str], list[list[str]], int]]:
+        """Return title, column names, rows as text and the count of all rows, of each table worth showing."""
+        less = [name for name in self.table if name not in {"sd", "bca_low", "bca_high", "method", "test"}]
+        counts = ["versus", "side", "reason", "left_out"]
+        excluded = self.excluded.groupby(counts, sort=False).agg(
+            tasks=("task", "nunique"),
+            trials=("trials", "sum"),
+            which=("task", lambda names: ", ".join(names.drop_duplicates()[:5]) + (" …" if len(names) > 5 else "")),
+        )
+        flips = self.flips.assign(
+            tasks=[", ".join(n[:10]) + (" …" if len(n) > 10 else "") for n in self.flips["tasks"]]
+        )
+        tables = {
+            "Verdict": self.table[less],
+            "What else differs": self.differences,
+            "Left out": excluded.reset_index() if len(excluded) else self.excluded,
+            "Flips": flips,
+            "Time and cost (side / baseline)": self.phases,
+            "pass@k": self.pass_at_k,
+            "Failures": self.failures,
+        }
+        shown = []
+        for title, frame in tables.items():
+            names = [name for name in frame if name != "versus" or len(self.verdicts) > 1]
+            rows = [[_cell(value) for value in row] for row in frame[names].head(_MOST_ROWS).itertuples(index=False)]
+            if rows:
+                shown.append((title, [str(name).replace("_", " ") for name in names], rows, len(frame)))
+        return shown
+
+    def _paragraphs(self) -> list[str]:
+        return [clean(note) for note in self.notes]
+
+    def __str__(self) -> str:
+        blocks = [self.headline, *self._paragraphs()]
+        for title, names, rows, total in self._sections():
+            widths = [max(len(row[i]) for row in [names, *rows]) for i in range(len(names))]
+            lines = [
+                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                for row in [names, *rows]
+            ]
+            blocks.append("\n".join([title, *(f"  {line}" for line in lines), *_more(rows, total)]))
+        return "\n\n".join(blocks)
+
+    def __repr__(self) -> str:
+        return f"Comparison by {self.by} against {self.baseline}: {self.verdict}"
+
+    def to_markdown(self) -> str:
+        """Return the report as Markdown."""
+        blocks = [f"**{_mark(self.headline)}**", *map(_mark, self._paragraphs())]
+        for title, names, rows, total in self._sections():
+            lines = [names, ["---"] * len(names), *[[_mark(cell) for cell in row] for row in rows]]
+            table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            blocks.append("\n\n".join([f"### {title}", table, *_more(rows, total)]))
+        return "\n\n".join(blocks) + "\n"
+
+    def _values(self) -> dict[str, Any]:
+        return {
+            "headline": self.headline,
+            "notes": self._paragraphs(),
+            "sections": self._sections(),
+            "title": repr(self),
+        }
+
+    def _repr_html_(self) -> str:
+        return render("comparison", **self._values())
+
+    def to_html(self, file: str | Path | None = None) -> str:
+        """Return the report as one HTML page with its pictures, which needs no other file; and write it to `file`."""
+        from markupsafe import Markup
+
+        text = render("comparison_report", **self._values(), picture=Markup(self.plot().svg))  # noqa: S704 - drawn by us
+        if file is not None:
+            Path(file).write_text(text, encoding="utf-8")
+        return text
+
+
+def _more(rows: list[list[str]], total: int) -> list[str]:
+    return [f"… and {total - len(rows):,} more"] if total > len(rows) else []
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return "–" if np.isnan(value) else f"{value:.3g}".replace("-", "−")
+    return clean("–" if value is None or value is pd.NA else value, 160)
+
+
+def _mark(text: str) -> str:
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|#~" else char for char in text)
+
+
+def compare(
+    x: Any,
+    by: str = "environment",
+    baseline: str | None = None,
+    margin: float = 0.05,
+    outcome: str = "reward",
+    *,
+    calibration: Any = None,
+) -> Comparison:
+    """Compare environments, agents, models or jobs: paired by task, with interval, verdict and all that was left out.
+
+    Trials pair by source, task, checksum, agent and model, less the compared column. Attempts average within a task and
+    tasks weigh the same (Miller 2024, "Adding error bars to evals"). A trial without reward through infrastructure or
+    the user is missing; through the agent, the task or the verifier's own timeout it counts as 0. A side is
+    `equivalent` where the 90 % interval lies within the margin (two one-sided tests, Schuirmann 1987), else `better`
+    or `worse` where the 95 % interval leaves out 0, else `inconclusive`.
+
+    Args:
+        x: A trials frame, a jobs folder, a job folder, several, a `Job` or `Jobs`.
+        by: Any column of `trials`: environment, agent, model, job, agent_version.
+        baseline: The side that others are compared with; docker where it is a side, the first job for `by="job"`.
+        margin: The largest difference that counts as none, in units of the outcome.
+        outcome: `reward`, another reward's name, or any column of numbers.
+        calibration: What `calibrate` gave; its invalid tasks are left out.
+
+    Returns:
+        The comparison; it shows itself in a notebook, and as text with `print`.
+
+    Raises:
+        BadInputError: No such column, side or outcome, or a margin that is not above 0.
+        ComparisonError: There is only one side.
+
+    Example:
+        >>> import harbor_nb
+        >>> print(harbor_nb.compare("jobs", by="environment").headline)  # doctest: +SKIP
+    """
+    if not margin > 0:
+        raise BadInputError(
+            f"The margin must be above 0, not {margin}: it is the largest difference that counts as none."
+        )
+    if isinstance(x, pd.DataFrame):
+        frame = x
+    else:
+        from harbor_nb.results.frames import trials
+
+        frame = trials(x)
+    found = _pairing.sides(frame, by, baseline, outcome)
+    sides = [Side(found, other, by, calibration) for other in found.others]
+    for convention in (LEFT_OUT, ZERO):
+        estimates = [side.estimate(convention) for side in sides]
+        words = verdicts.verdicts(estimates, margin)
+        rows = [estimate.row() for estimate in estimates]
+        corrected = holm([row["p_value"] for row in rows])
+        for side, row, p_holm, word in zip(sides, rows, corrected, words, strict=True):
+            row |= {"p_holm": p_holm, "verdict": "none" if side.refused else word}
+            side.rows[convention] = pd.Series({"side": side.other, "missing": convention, **row})
+    return _assemble(found, sides, by, margin, outcome)
+
+
+def _assemble(found: _pairing.Sides, sides: list[Side], by: str, margin: float, outcome: str) -> Comparison:
+    """Put the parts of all sides together."""
+    notes = list(found.notes)
+    if len(sides) > 1:
+        notes.append(
+            f"{len(sides)} comparisons at once: verdicts and p_holm are corrected (Holm 1979), intervals are not."
+        )
+    if len(found.unsided):
+        notes.append(f"{len(found.unsided):,} trials have no {by} and take no part.")
+    if any(side.scale != 1 for side in sides):
+        notes.append(
+            f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit."
+        )
+    if any(
+        side.pairs["scored"].nunique() > 1 or (side.pairs["scored"] != side.pairs["scored_baseline"]).any()
+        for side in sides
+    ):
+        notes.append("Attempts a task differ; each task weighs the same, however many attempts it had.")
+    used = pd.concat([side.used for side in sides]).drop_duplicates(
+        ["side", *found.key, "path", "trial"] if "trial" in found.trials else None
+    )
+    labels = [name for name in ("practice", "recorded") if used[name].any()]
+    counts = [_measures.flips(side.pairs, side.low + side.scale / 2, side.other) for side in sides]
+    ratios = [_measures.phases(side.used, found.key, found.baseline, side.other) for side in sides]
+    binary = all(side.binary for side in sides)
+    columns = [
+        *found.key,
+        "n_baseline",
+        "n",
+        "missing_baseline",
+        "missing",
+        "mean_baseline",
+        "mean",
+        "difference",
+        "difference_if_zero",
+    ]
+    return Comparison(
+        by=by, baseline=found.baseline, margin=margin, outcome=outcome,
+        table=pd.DataFrame([side.rows[convention] for side in sides for convention in (LEFT_OUT, ZERO)]),
+        pairs=pd.concat([side.pairs[columns].assign(versus=side.other) for side in sides], ignore_index=True),
+        excluded=pd.concat([side.excluded for side in sides], ignore_index=True),
+        differences=pd.concat([side.differences for side in sides], ignore_index=True),
+        phases=pd.concat(ratios, ignore_index=True), flips=pd.concat(counts, ignore_index=True),
+        failures=_measures.failures(found.trials),
+        pass_at_k=_measures.pass_at_k(used, found.key) if binary else _measures.pass_at_k(used.iloc[:0], found.key),
+        labels=labels, notes=notes, verdicts={side.other: side.rows[LEFT_OUT]["verdict"] for side in sides},
+        statements={side.other: side.says(margin) for side in sides},
+    )  # fmt: skip

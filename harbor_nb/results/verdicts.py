@@ -1,0 +1,199 @@
+"""From paired tasks to a verdict against a margin, and the words for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harbor_nb.results import statistics as stat
+
+Array = np.ndarray[Any, Any]
+SMALL = "equivalent, small difference detected"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The difference between one side and the baseline over paired tasks, each task one value.
+
+    Args:
+        pairs: One row a pair: source, task, task_checksum, mean_baseline, mean, n_baseline, n.
+        binary: Whether every reward is 0 or 1.
+        scale: Width of the outcome's range; 1 for rewards in 0..1.
+    """
+
+    pairs: pd.DataFrame
+    binary: bool
+    scale: float = 1.0
+
+    @cached_property
+    def by_task(self) -> pd.DataFrame:
+        """The means of each task; several agents or models on one task are averaged, for they are not independent."""
+        keyed = self.pairs.dropna(subset=["mean", "mean_baseline"])
+        return keyed.groupby(["source", "task", "task_checksum"])[["mean_baseline", "mean"]].mean()
+
+    @cached_property
+    def d(self) -> Array:
+        """The paired differences, shape (tasks,)."""
+        return np.round((self.by_task["mean"] - self.by_task["mean_baseline"]).to_numpy(float), 12)
+
+    @cached_property
+    def single(self) -> bool:
+        """Whether each task has one attempt a side and the outcome is pass or fail."""
+        once = bool((self.pairs[["n_baseline", "n"]] == 1).all(axis=None))
+        return self.binary and once and len(self.by_task) == len(self.pairs)
+
+    def interval(self, level: float, *, cautious: bool = False) -> stat.Interval:
+        """Return the interval of the mean difference; `cautious` for a claim of equivalence."""
+        if not len(self.d):
+            return stat.Interval(float("nan"), float("nan"), "no paired task")
+        return stat.mean_interval(self.d, level, binary=self.single, scale=self.scale, cautious=cautious)
+
+    def p_value(self) -> tuple[float, str]:
+        """Return the p-value of the exact test, and its name."""
+        if not len(self.d):
+            return float("nan"), "none"
+        if self.single:
+            return stat.mcnemar(int((self.d > 0).sum()), int((self.d < 0).sum())), "exact McNemar"
+        return stat.sign_flip(self.d), "sign-flip permutation over tasks"
+
+    def differs(self, alpha: float) -> bool:
+        """Tell whether the (1 - alpha) interval leaves out 0."""
+        low, high, _ = self.interval(1 - alpha)
+        return bool(low > 0 or high < 0)
+
+    def within(self, margin: float, alpha: float) -> bool:
+        """Tell whether the (1 - 2 alpha) interval lies inside the margin: two one-sided tests (Schuirmann 1987)."""
+        low, high, _ = self.interval(1 - 2 * alpha, cautious=True)
+        return bool(-margin < low and high < margin)
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures of a line of `Comparison.table`."""
+        (low, high, method), (low90, high90, _) = self.interval(0.95), self.interval(0.90, cautious=True)
+        bca = stat.bca(self.d)
+        p_value, test = self.p_value()
+        means = self.by_task.mean()
+        return {
+            "tasks": len(self.d), "mean_baseline": means["mean_baseline"], "mean_side": means["mean"],
+            "difference": self.d.mean() if len(self.d) else float("nan"), "low": low, "high": high,
+            "low_90": low90, "high_90": high90, "bca_low": bca[0], "bca_high": bca[1], "p_value": p_value,
+            "sd": self.d.std(ddof=1) if len(self.d) > 1 else float("nan"), "method": method, "test": test,
+        }  # fmt: skip
+
+
+def _claimed(estimates: list[Estimate], order: list[int], claim: Callable[[Estimate, float], bool]) -> set[int]:
+    """Return which claims hold, Holm's steps: the i-th of m at 5 % / (m - i), until one fails."""
+    held: set[int] = set()
+    for step, place in enumerate(order):
+        if not claim(estimates[place], 0.05 / (len(order) - step)):
+            break
+        held.add(place)
+    return held
+
+
+def verdicts(estimates: list[Estimate], margin: float) -> list[str]:
+    """Return the verdict of each comparison; several at once are corrected (Holm 1979).
+
+    Args:
+        estimates: One a compared side.
+        margin: The largest difference that counts as none, in units of the outcome.
+
+    Returns:
+        `equivalent`, `equivalent, small difference detected`, `better`, `worse` or `inconclusive`.
+    """
+    p_values = [estimate.p_value()[0] for estimate in estimates]
+    sizes = [abs(estimate.d.mean()) if len(estimate.d) else 9e9 for estimate in estimates]
+    apart = _claimed(estimates, list(np.argsort(p_values, kind="stable")), lambda e, alpha: e.differs(alpha))
+    alike = _claimed(estimates, list(np.argsort(sizes, kind="stable")), lambda e, alpha: e.within(margin, alpha))
+    words = []
+    for place, estimate in enumerate(estimates):
+        direction = "better" if len(estimate.d) and estimate.d.mean() > 0 else "worse"
+        same = SMALL if place in apart else "equivalent"
+        words.append(same if place in alike else direction if place in apart else "inconclusive")
+    return words
+
+
+def needs(estimate: Estimate, margin: float) -> str:
+    """Say how many tasks or attempts would settle an inconclusive comparison, and on what assumption."""
+    tasks = len(estimate.d)
+    if tasks < 2:
+        return "One task tells nothing about others: it takes many tasks, each paired, to tell."
+    sd, assumed = estimate.d.std(ddof=1), "the spread between tasks seen here"
+    least = np.sqrt(max(2.0, (estimate.d != 0).sum()) / tasks) * estimate.scale / 2
+    if sd < least / 2:
+        sd, assumed = least, "that a few tasks would flip"
+    alike = stat.tasks_needed(margin / estimate.scale, sd / estimate.scale, equivalence=True)
+    apart = stat.tasks_needed(margin / estimate.scale, sd / estimate.scale)
+    told = (
+        f"To settle it at 80 % power, assuming {assumed} (standard deviation {sd:.2f}): about {alike:,} tasks would "
+        f"show equivalence if nothing differs, {apart:,} a difference as large as the margin; here are {tasks:,}."
+    )
+    return f"{told} {_attempts(estimate, sd, max(alike, tasks + 1))}"
+
+
+def _attempts(estimate: Estimate, sd: float, wanted: int) -> str:
+    """Say what more attempts on the same tasks would do: they shrink the noise of attempts, not that of tasks."""
+    pairs = estimate.pairs
+    k = min(pairs["n_baseline"].mean(), pairs["n"].mean())
+    if not estimate.binary:
+        return "More attempts on these tasks help only as far as the spread is noise between attempts."
+    parts = [
+        (mean * (1 - mean) / (count - 1)).where(count > 1)
+        for mean, count in ((pairs["mean_baseline"], pairs["n_baseline"]), (pairs["mean"], pairs["n"]))
+    ]
+    noise = (parts[0] + parts[1]).mean()
+    seen = bool(np.isfinite(noise))
+    between = max(sd**2 - noise, 0.0) if seen else 0.0
+    room = sd**2 * len(estimate.d) / wanted - between
+    if room <= 0:
+        return "More attempts on these tasks alone would not: the tasks themselves differ too much."
+    more = int(np.ceil((noise if seen else sd**2) * k / room))
+    basis = "as the attempts here suggest" if seen else "if all of the spread is noise between attempts"
+    return f"Or about {more:,} attempts a side on each of these tasks, {basis}."
+
+
+def amount(value: float, scale: float, *, sign: bool = True) -> str:
+    """Return a difference in percentage points, or in the outcome's own unit where that is not 0..1."""
+    if np.isnan(value):
+        return "unknown"
+    text = f"{100 * value:{'+' if sign else ''}.1f}" if scale == 1 else f"{value:{'+' if sign else ''}.3g}"
+    return text.replace("-", "−")
+
+
+def sentence(row: Any, baseline: str, *, margin: float, scale: float, repeats: bool) -> str:
+    """Return the sentence that a person would put in a report.
+
+    Args:
+        row: A line of `Comparison.table`.
+        baseline: The baseline.
+        margin: The margin of equivalence.
+        scale: Width of the outcome's range.
+        repeats: Whether the sides are repeats of one setting, so that what differs is chance.
+
+    Returns:
+        Verdict, difference, the interval used and the number of tasks.
+    """
+    unit = " points" if scale == 1 else ""
+    level, low, high = (90, row.low_90, row.high_90) if "equivalent" in row.verdict else (95, row.low, row.high)
+    figures = (
+        f"{amount(row.difference, scale)}{unit}, {level} % interval {amount(low, scale)} to {amount(high, scale)}, "
+        f"over {row.tasks:,} paired task{'s' if row.tasks != 1 else ''}"
+    )
+    limit = f"±{amount(margin, scale, sign=False)}{unit}"
+    if repeats:
+        chance = "this is how far repeats of one setting come apart by chance"
+        if row.verdict in {"better", "worse"}:
+            chance = (
+                "more than chance usually gives: something that is not recorded differs, or it is the one in twenty"
+            )
+        return f"Between the repeats {baseline} and {row.side} the difference is {figures}; {chance}."
+    said = {
+        "equivalent": f"is equivalent to {baseline} within {limit}",
+        SMALL: f"is equivalent to {baseline} within {limit}, with a small difference detected",
+        "better": f"scores higher than {baseline}",
+        "worse": f"scores lower than {baseline}",
+        "inconclusive": f"can be called neither equal to {baseline} within {limit} nor different",
+    }[row.verdict]
+    return f"{row.side} {said}: {figures}."

@@ -1,0 +1,57 @@
+"""The event log of a job: appended by its runner, a line an event; nothing here may disturb a trial."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from harbor_nb._display import clean
+from harbor_nb.running.owner import now
+
+FILE = "harbor_nb.events.jsonl"
+_NAMES = {
+    "START": "trial_start", "ENVIRONMENT_START": "environment_start", "AGENT_START": "agent_start",
+    "AGENT_END": "agent_end", "VERIFICATION_START": "verification_start", "END": "trial_end", "CANCEL": "trial_cancel",
+}  # fmt: skip
+
+
+class EventLog:
+    """Appends to `harbor_nb.events.jsonl`; a full disk costs an event, never a trial."""
+
+    def __init__(self, job: Path) -> None:
+        self._path = job / FILE
+
+    def add(self, event: str, **values: Any) -> None:
+        """Write one event with its time; values are cleaned and redacted."""
+        told = {name: clean(value, 500) if isinstance(value, str) else value for name, value in values.items()}
+        with contextlib.suppress(OSError), self._path.open("a") as file:
+            file.write(json.dumps({"t": now(), "event": event, **told}) + "\n")
+
+    def follow(self, job: Any) -> None:
+        """Write every event of Harbor's job from now on."""
+        from harbor.trial.hooks import TrialEvent
+
+        for event in TrialEvent:
+            if event.name in _NAMES:
+                job.add_hook(event, self._hook(_NAMES[event.name]))
+
+    def _hook(self, name: str) -> Any:
+        async def hook(event: Any) -> None:
+            with contextlib.suppress(Exception):  # Harbor lets what a hook raises fall into the trial
+                told = _outcome(event.result) if name == "trial_end" else {}
+                agent = event.config.agent
+                self.add(
+                    name, trial=event.trial_name, task=event.task_name, agent=agent.name or agent.import_path, **told
+                )
+
+        return hook
+
+
+def _outcome(result: Any) -> dict[str, Any]:
+    rewards = (result.verifier_result.rewards if result.verifier_result else None) or {}
+    only = next(iter(rewards.values())) if len(rewards) == 1 else None
+    raised = result.exception_info or next(
+        (step.exception_info for step in result.step_results or [] if step.exception_info), None
+    )
+    failure = {"exception": raised.exception_type, "message": raised.exception_message} if raised else {}
+    return {"reward": rewards.get("reward", only), **failure}

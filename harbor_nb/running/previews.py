@@ -1,0 +1,109 @@
+"""What a plan would do, before it costs anything: trials, readiness, what similar trials took, and what to know."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harbor_nb._display import clean
+from harbor_nb.backends import readiness as _readiness
+from harbor_nb.errors import HarborNbError
+from harbor_nb.running.configs import environment_of, needed_names, validated
+
+if TYPE_CHECKING:
+    from harbor_nb.running.plans import Plan
+
+_RESOLVE_SEC = 10
+_HOMES = (
+    ("BINDER_SERVICE_HOST", "on Binder the job ends with the pod, which stops after some idle minutes"),
+    ("COLAB_RELEASE_TAG", "on Colab the job ends with the virtual machine, when the page is closed for long"),
+    ("JUPYTERHUB_USER", "on JupyterHub the job ends with this server's pod or session, not before"),
+)
+
+
+def home() -> list[str]:
+    """Say what ends a detached job besides its own end, where that is sooner than on a computer of one's own."""
+    return [told for name, told in _HOMES if os.environ.get(name)][:1]
+
+
+def count_tasks(config: Mapping[str, Any]) -> int | None:
+    """Count the tasks of a config; a registry is asked for 10 s at most."""
+    if not config.get("datasets"):
+        return len(config.get("tasks") or []) or None
+    from harbor import JobPlan
+
+    from harbor_nb._sync import run_sync
+
+    try:
+        return len(run_sync(JobPlan.resolve_task_configs(validated(config)), _RESOLVE_SEC))
+    except Exception:  # noqa: BLE001 - no network, or no such dataset: the preview says that it could not be counted
+        return None
+
+
+def readiness(config: Mapping[str, Any], practice: Any = None) -> list[Any]:
+    """Give the readiness of a config's environment and agents, as far as it can be told."""
+    found: list[Any] = []
+    name = environment_of(config)
+    if practice is None or name in ("local", "docker"):
+        found.append(_tell(_readiness.check, name))
+    check_agent = getattr(_readiness, "check_agent", None)
+    named = [agent for agent in config["agents"] if agent.get("name")] if check_agent else []
+    return found + [_tell(check_agent, agent["name"], agent.get("model_name")) for agent in named]
+
+
+def _tell(check: Any, *names: Any) -> Any:
+    try:
+        return check(*names)
+    except HarborNbError:  # an environment of Harbor's that has no record yet
+        return None
+
+
+def _notes(plan: "Plan") -> list[str]:
+    loose = [
+        agent["name"] for agent in plan.configs[0]["agents"]
+        if agent.get("name") not in (None, "oracle", "nop") and not (agent.get("kwargs") or {}).get("version")
+    ]  # fmt: skip
+    needed = set().union(*(needed_names(config) for config in plan.configs))
+    missing = ", ".join(sorted(needed - set(os.environ) - set(plan.secrets)))
+    off = os.environ.get("HARBOR_TELEMETRY", "").strip().lower() in {"0", "false", "no", "off", "disabled"}
+    several, docker, real = len(plan.configs) > 1, "docker" in plan.environments, plan.practice is None
+    said = {
+        "docker sandboxes end at once after their trial; fast_stop=False waits up to 10 s as Harbor does": docker
+        and plan.fast_stop,
+        "the environments run side by side, with the same agent version": several and not loose,
+        f"the environments run side by side; {', '.join(loose)} is installed in its newest version in each sandbox: "
+        "fix it by 'version' in the agent's kwargs": several and loose,
+        "practice: this machine plays the clouds; no vendor is asked, no telemetry sent": not real,
+        "Harbor sends usage statistics; os.environ['HARBOR_TELEMETRY'] = 'off' stops that": not off and real,
+        f"not set, but used by the plan: {missing}; type load_env()": missing,
+    }  # fmt: skip
+    return [note for note, holds in said.items() if holds] + home()
+
+
+def preview(plan: "Plan") -> dict[str, Any]:
+    """Give what a plan shows: one row a job, and notes."""
+    jobs = []
+    for config, environment in zip(plan.configs, plan.environments, strict=True):
+        told = [item for item in readiness(config, plan.practice) if item is not None]
+        exists = (Path(config["jobs_dir"]) / config["job_name"]).exists()
+        said = ["a job of this name exists already; give another name"] * exists + [str(item) for item in told]
+        agents = [
+            (agent.get("name") or agent.get("import_path"), agent.get("model_name")) for agent in config["agents"]
+        ]
+        jobs.append({
+            "name": config["job_name"], "environment": environment, "trials": plan.n_trials, "readiness": said,
+            "ready": all(item.ready for item in told) and not exists,
+            "agents": [" ".join(str(part) for part in agent if part) for agent in agents],
+        })  # fmt: skip
+    return {"jobs": jobs, "notes": _notes(plan)}
+
+
+def text(shown: Mapping[str, Any]) -> str:
+    """Give a preview as lines of text."""
+    jobs = shown["jobs"]
+    lines = [f"Plan: {len(jobs)} job{'s' * (len(jobs) != 1)}"]
+    for job in jobs:
+        number = "trials not counted yet" if job["trials"] is None else f"{job['trials']} trials"
+        lines.append(f"  {job['name']}: {number}, {', '.join(job['agents'])} on {job['environment']}")
+        lines += [f"    {told}" for told in [*job["readiness"]]]
+    return clean("\n".join([*lines, *(f"  {note}" for note in shown["notes"])]))

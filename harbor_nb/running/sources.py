@@ -1,0 +1,111 @@
+"""What a person may write for tasks and agents, as the parts of Harbor's JobConfig."""
+
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from harbor_nb.errors import BadInputError
+from harbor_nb.running.configs import nearest
+
+_DATASET = re.compile(r"([\w.-]+(?:/[\w.-]+)?)@([\w.:+-]+)")
+_GIT = re.compile(r"git\+(?P<url>[a-z]+://[^#@]+(?:@[^#@/]+/[^#@]+)?)(?:@(?P<commit>[^#]+))?#(?P<path>.+)")
+
+
+def as_list(value: Any) -> list[Any]:
+    """Give one thing or several as a list; a pair (agent, model) is one thing."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
+def task_sources(
+    tasks: Any, names: Sequence[str] | None = None, exclude: Sequence[str] | None = None, limit: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Give a JobConfig's `tasks` and `datasets` from folders, `name@version`, `git+URL@COMMIT#PATH` or Harbor's own."""
+    filters = {"task_names": names, "exclude_task_names": exclude, "n_tasks": limit}
+    found: dict[str, list[dict[str, Any]]] = {"tasks": [], "datasets": []}
+    folders: list[Path] = []
+    for entry in as_list(tasks):
+        data = _plain(entry)
+        if data is not None:
+            is_task = "git_url" in data or "source" in data or (Path(data.get("path") or "") / "task.toml").is_file()
+            found["tasks" if is_task else "datasets"].append(data)
+        elif isinstance(entry, str) and (match := _GIT.fullmatch(entry)):
+            git = {"git_url": match["url"], "git_commit_id": match["commit"], "path": match["path"]}
+            found["tasks"].append({key: value for key, value in git.items() if value})
+        elif isinstance(entry, str) and (match := _DATASET.fullmatch(entry)) and not Path(entry).exists():
+            name, version = match.groups()
+            chosen = {key: value for key, value in filters.items() if value is not None}
+            found["datasets"].append({"name": name, "ref" if "/" in name else "version": version, **chosen})
+        elif isinstance(entry, str | Path):
+            folders += task_folders(entry)
+        else:
+            raise BadInputError(
+                f"a task can't be a {type(entry).__name__}; give a folder, or a dataset as 'name@version'"
+            )
+    kept = [
+        path for path in folders
+        if (not names or any(fnmatch(path.name, pattern) for pattern in names))
+        and not any(fnmatch(path.name, pattern) for pattern in exclude or ())
+    ][:limit]  # fmt: skip
+    if folders and not kept:
+        raise BadInputError(f"no task is left by the filter; there are {', '.join(path.name for path in folders[:5])}")
+    found["tasks"] += [{"path": str(path), "source": path.parent.name} for path in kept]
+    if not found["tasks"] and not found["datasets"]:
+        raise BadInputError("the task list is empty; give a task folder, for example harbor_nb.sample_tasks()")
+    return found
+
+
+def task_folders(entry: str | Path) -> list[Path]:
+    """Give the task folders at a path: itself, or those in it."""
+    path = Path(entry).expanduser().resolve()
+    if not path.exists():
+        raise BadInputError(f"no such task: {path}; give a folder that has a task.toml, or a folder of such folders")
+    if (path / "task.toml").is_file():
+        return [path]
+    inside = sorted(child.parent for child in path.glob("*/task.toml"))
+    if not inside:
+        raise BadInputError(f"not a task folder: {path} has no task.toml, nor has a folder in it")
+    return inside
+
+
+def agent_config(agent: Any) -> dict[str, Any]:
+    """Give one agent's config: a name, an import path, a pair with a model, a mapping, or Harbor's AgentConfig."""
+    from harbor.models.agent.name import AgentName
+
+    data = _plain(agent)
+    if data is None:
+        name, model = (agent, None) if isinstance(agent, str) else agent if len(as_list(agent)) == 2 else (agent, None)
+        if not isinstance(name, str) or not name:
+            raise BadInputError(f"an agent can't be {agent!r}; give a name, or (name, model)")
+        data = {"import_path" if ":" in name else "name": name} | ({"model_name": model} if model else {})
+    known = {item.value for item in AgentName}
+    name = data.get("name")
+    if name and ":" not in name and name not in known:
+        raise BadInputError(f"unknown agent {name!r}{nearest(name, known)}")
+    return data
+
+
+def environment_config(name: Any, settings: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Give an environment's name and config: one that Harbor knows, `local`, or an import path `module:Class`."""
+    from harbor.models.environment_type import EnvironmentType
+
+    from harbor_nb.running.configs import LOCAL
+
+    known = ["local", *(kind.value for kind in EnvironmentType)]
+    kind = str(getattr(name, "value", name))
+    if ":" not in kind and kind not in known:
+        raise BadInputError(f"unknown environment {kind!r}{nearest(kind, known)}")
+    if kind in ("local", LOCAL):
+        return "local", {"import_path": LOCAL, **(settings or {})}
+    return kind, {"import_path" if ":" in kind else "type": kind, **(settings or {})}
+
+
+def _plain(item: Any) -> dict[str, Any] | None:
+    """Give a mapping or a pydantic model of Harbor as a mapping with the values it holds, not redacted ones."""
+    if isinstance(item, Mapping):
+        return dict(item)
+    if not hasattr(item, "model_dump"):
+        return None
+    data: dict[str, Any] = item.model_dump(mode="json", exclude_defaults=True)
+    return data | ({"env": dict(item.env)} if getattr(item, "env", None) else {})
