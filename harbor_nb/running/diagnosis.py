@@ -49,6 +49,7 @@ class Group:
     log: str = ""
     lines: tuple[str, ...] = ()
     trials: tuple[str, ...] = field(default=(), repr=False)
+    jobs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ def _made(
         rewards=int(part["reward"].notna().sum()) if not more.get("scored") else 0,
         reward_counts=known.reward_counts if known else True, scored=bool(more.get("scored")),
         example=str(row["path"]), log=more["log"], lines=last_lines(more["text"]), trials=tuple(part["trial"].dropna()),
+        jobs=tuple(dict.fromkeys(part["job_path"])),
     )  # fmt: skip
 
 
@@ -308,7 +310,7 @@ def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[Group]:
         exception, _, message = (owner.error or "").partition(": ")
         lost = not owner.error
         known = match(None if lost else exception, "the runner is gone" if lost else message)
-        row = {"path": job.path, "task": None, "trial": None, "reward": None}
+        row = {"path": job.path, "job_path": job.path, "task": None, "trial": None, "reward": None}
         name, text = "harbor_nb.log", tail(Path(job.file("harbor_nb.log")))
         yield _made(known.name if known else exception, known, pd.DataFrame([row]), normalise(message),
                     (None, owner.environment), detail=None, fault=None, log=name, text=text)  # fmt: skip

@@ -54,8 +54,9 @@ def watched(frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
                 f"last line of {where}: {line}" if line else "nothing was logged",
             ]
             text = f"{trial.name}: {'; '.join(told)}" + (f"; looks hung, for {why}: job.cancel()" if why else "")
-            yield {"trial": trial.name, "phase": phase, "seconds": seconds, "timeout_sec": limit, "usual_sec": common, "why": why,
-                   "sandbox": sandbox, "last_line": line, "hung": bool(why), "text": clean(text)}  # fmt: skip
+            yield {"trial": trial.name, "phase": phase, "seconds": seconds, "timeout_sec": limit, "usual_sec": common,
+                   "why": why, "sandbox": sandbox, "last_line": line,
+                   "hung": bool(why), "text": clean(text)}  # fmt: skip
 
 
 def _begun(job: str) -> dict[str, tuple[str, float]]:
