@@ -45,7 +45,7 @@ record: ## make the recorded jobs anew from real runs (needs Docker)
 
 docs: ## the docs site, into site/
 	@PYTHON="$(PYTHON)" tools/setup deep
-	.venv/bin/mkdocs build --strict
+	.venv/bin/python tools/docs
 
 lock: ## constraints.txt anew from pyproject.toml
 	@PYTHON="$(PYTHON)" tools/setup test

@@ -8,6 +8,7 @@ _ROOMS = {
     "credentials": "load_env save_env env_example Credentials",
     "backends.catalog": "environments",
     "backends.readiness": "check Readiness",
+    "backends.agents": "check_agent",
     "running.plans": "plan Plan",
     "running.launcher": "launch",
     "running.handles": "attach Job Jobs",

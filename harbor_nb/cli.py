@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -85,14 +84,9 @@ def lab(
     start: Annotated[bool, typer.Option(help="Start JupyterLab there.")] = True,
 ) -> None:
     """Copy the lessons to a folder and open JupyterLab there; files that are there already stay as they are."""
-    from harbor_nb.samples import lessons
+    from harbor_nb.samples import copy_lessons
 
-    source = lessons()
-    for path in [*source.glob("*.ipynb"), *(source / "tasks").rglob("*")]:
-        target = folder / path.relative_to(source)
-        if path.is_file() and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target)
+    copy_lessons(folder)
     print(f"The lessons are in {folder}")
     if start:
         os.chdir(folder)

@@ -1,11 +1,6 @@
 """Harbor's plug-in for the environment `local`: a task runs in a bubblewrap sandbox on this machine."""
 
-import asyncio
 import json
-import os
-import shutil
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any, override
 
@@ -14,15 +9,16 @@ from harbor.environments.capabilities import EnvironmentCapabilities, Environmen
 
 from harbor_nb.errors import SandboxError
 from harbor_nb.sandbox import Image, Sandbox, build_image, tier
+from harbor_nb.sandbox.users import EXPLAINED
 
 
 class LocalEnvironment(BaseEnvironment):
     """Runs the task's Dockerfile and commands in a sandbox; the host's userland stands in for `FROM`."""
 
-    def __init__(self, *args: Any, mounts: list[Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._sandbox: Sandbox | None = None
-        self._binds = [_bind(mount) for mount in mounts or []]
-        super().__init__(*args, mounts=mounts, **kwargs)
+        self._binds = [_bind(mount) for mount in kwargs.get("mounts") or []]
+        super().__init__(*args, **kwargs)
 
     @staticmethod
     @override
@@ -71,11 +67,11 @@ class LocalEnvironment(BaseEnvironment):
             mounts=self._binds,
         )
         for folder in ("/solution", "/tests", self.task_env_config.workdir or image.workdir):
-            await self._sandbox.exec(["mkdir", "-p", folder], cwd="/")
-        users = "root" if os.geteuid() == 0 else "single-user"
+            await self._sandbox.make_dir(folder)
+        users = self._sandbox.users
         facts = {"from_image": image.from_image, "tier": tier().name, "users": users, "limits": [], "network": policy}
         self.logger.info(
-            f"local: the host stands in for FROM {image.from_image}; no CPU or memory limit is set; {users}"
+            f"local: the host stands in for FROM {image.from_image}; no CPU or memory limit is set; {EXPLAINED[users]}"
         )
         (self.trial_paths.trial_dir / "harbor_nb.sandbox.json").write_text(json.dumps(facts))
 
@@ -114,67 +110,21 @@ class LocalEnvironment(BaseEnvironment):
             return_code=done.return_code,
         )
 
-    async def _in(self, source: Path, command: str) -> None:
-        """Hand a host path in through a folder of the sandbox's own /tmp, then let the sandbox place it."""
-        exchange = self._running().folder / "root/tmp"
-        with tempfile.NamedTemporaryFile(dir=exchange, suffix=".tar", delete_on_close=False) as file:
-            with tarfile.open(fileobj=file, mode="w") as tar:
-                await asyncio.to_thread(tar.add, source, arcname="item" if source.is_file() else ".")
-            file.close()
-            done = await self._running().exec(
-                command.replace("ARCHIVE", f"/tmp/{Path(file.name).name}"), cwd="/", user="root"
-            )
-        if done.return_code:
-            raise SandboxError(
-                f"can't copy {source.name} into the sandbox: {done.stderr.decode(errors='replace').strip()}"
-            )
-
     @override
     async def upload_file(self, source_path: Path | str, target_path: str) -> None:
-        from shlex import quote
-
-        target = quote(target_path)
-        await self._in(Path(source_path), f"mkdir -p $(dirname {target}) && tar -xOf ARCHIVE item > {target}")
-        mode = oct(Path(source_path).stat().st_mode & 0o777)[2:]
-        await self._running().exec(["chmod", mode, target_path], cwd="/", user="root")
+        await self._running().put(Path(source_path), target_path)
 
     @override
     async def upload_dir(self, source_dir: Path | str, target_dir: str) -> None:
-        from shlex import quote
-
-        target = quote(target_dir)
-        await self._in(Path(source_dir), f"mkdir -p {target} && tar -x --no-same-owner -f ARCHIVE -C {target}")
-
-    async def _out(self, source: str, member: str) -> Path:
-        from shlex import quote
-
-        exchange = Path(tempfile.mkdtemp(dir=self._running().folder / "root/tmp"))
-        inside = f"/tmp/{exchange.name}/out.tar"  # noqa: S108 - the sandbox's own
-        done = await self._running().exec(f"tar -cf {inside} -C {quote(source)} {quote(member)}", cwd="/", user="root")
-        if done.return_code:
-            shutil.rmtree(exchange, ignore_errors=True)
-            raise FileNotFoundError(done.stderr.decode(errors="replace").strip())
-        return exchange
+        await self._running().put(Path(source_dir), target_dir)
 
     @override
     async def download_file(self, source_path: str, target_path: Path | str) -> None:
-        path, target = Path(source_path), Path(target_path)
-        exchange = await self._out(str(path.parent), path.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(exchange / "out.tar") as tar:
-            member = tar.extractfile(path.name)
-            if member is None:
-                raise FileNotFoundError(source_path)
-            target.write_bytes(member.read())
-        shutil.rmtree(exchange, ignore_errors=True)
+        await self._running().get(source_path, Path(target_path))
 
     @override
     async def download_dir(self, source_dir: str, target_dir: Path | str) -> None:
-        exchange = await self._out(source_dir, ".")
-        Path(target_dir).mkdir(parents=True, exist_ok=True)
-        with tarfile.open(exchange / "out.tar") as tar:
-            tar.extractall(target_dir, filter="data")
-        shutil.rmtree(exchange, ignore_errors=True)
+        await self._running().get(source_dir, Path(target_dir))
 
 
 def _bind(mount: Any) -> tuple[Path, str]:

@@ -1,5 +1,6 @@
 """Where the sample tasks and the recorded jobs are: in the wheel, or in the checkout beside the package."""
 
+import shutil
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -48,6 +49,22 @@ def sample_jobs() -> Path:
     return _shipped("recorded")
 
 
-def lessons() -> Path:
-    """Give the folder that holds the lessons (`*.ipynb`)."""
-    return _shipped("tasks").parent
+def copy_lessons(folder: str | Path) -> Path:
+    """Copy the lessons, their checks and the sample tasks to a folder; files that are there already stay as they are.
+
+    Args:
+        folder: where to; made when missing.
+
+    Returns:
+        The folder.
+
+    Example:
+        >>> copy_lessons("harbor-lessons")  # doctest: +SKIP
+    """
+    source, target = _shipped("tasks").parent, Path(folder)
+    for path in [*source.glob("*.ipynb"), *source.glob("*.py"), *(source / "tasks").rglob("*")]:
+        copy = target / path.relative_to(source)
+        if path.is_file() and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)
+    return target

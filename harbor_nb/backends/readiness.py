@@ -1,14 +1,21 @@
 """Can this environment run a job here and now; if not, why, and the line that mends it."""
 
+import difflib
 import os
-import shutil
-import subprocess
+import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
-from harbor_nb._display import clean
-from harbor_nb.backends.catalog import RECORDS, EnvironmentRecord, sdk_version
+from harbor_nb._display import clean, render
+from harbor_nb.backends.catalog import FIRST_CLASS, RECORDS, EnvironmentRecord, sdk_version
+from harbor_nb.credentials import stored_names
+from harbor_nb.credentials._known import is_placeholder, known, value_doubts
 from harbor_nb.errors import BadInputError
+
+LIMIT_SEC = 9.5  # no answer takes longer than 10 s
 
 
 @dataclass(frozen=True)
@@ -22,10 +29,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether an environment can run a job; reads as a sentence."""
+    """Whether an environment or agent can run here; reads as a sentence, and is true when it can."""
 
     name: str
     findings: tuple[Finding, ...] = ()
+    sdk: str = ""
+    live: bool = False  # the vendor was asked
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.findings, key=lambda finding: finding.level)  # 'blocks' before 'warns'
+        safe = tuple(Finding(one.level, clean(one.reason, 600), clean(one.fix, 600)) for one in ordered)
+        object.__setattr__(self, "findings", safe)
 
     @property
     def ready(self) -> bool:
@@ -42,27 +56,40 @@ class Readiness:
         """What mends it."""
         return self.findings[0].fix if self.findings else ""
 
+    def __bool__(self) -> bool:
+        return self.ready
+
     def __str__(self) -> str:
-        word = "ready" if self.ready else "not ready"
-        return f"{self.name} is {word}" + (f": {self.reason}; {self.fix}" if self.findings else "")
+        told = ". Also: ".join(f"{one.reason}; {one.fix}" for one in self.findings)
+        if not self.ready:
+            return f"{self.name} is not ready: {told}"
+        return f"{self.name} looks ready, but: {told}" if told else f"{self.name} is ready"
 
     __repr__ = __str__
 
-
-def missing_credentials(record: EnvironmentRecord) -> tuple[str, ...]:
-    """Give the names that are missing from the alternative that is nearest to complete."""
-    lacks = [tuple(name for name in group if not os.environ.get(name)) for group in record.credentials]
-    return min(lacks, key=len, default=()) if lacks else ()
+    def _repr_html_(self) -> str:
+        return render("readiness", readiness=self)
 
 
-def check(name: str) -> Readiness:
-    """Tell whether an environment can run a job here and now; keys are looked for, not tried.
+def blocks(reason: str, fix: str) -> Finding:
+    """Make a finding that is certain to stop a job."""
+    return Finding("blocks", reason, fix)
+
+
+def warns(reason: str, fix: str) -> Finding:
+    """Make a finding that may or may not stop a job."""
+    return Finding("warns", reason, fix)
+
+
+def check(name: str, live: bool = False) -> Readiness:
+    """Tell whether an environment can run a job here and now; takes 10 seconds at most and raises no SystemExit.
 
     Args:
-        name: `local`, `docker`, `daytona`, `e2b`, `modal` or `runloop`.
+        name: an environment type that the installed Harbor knows, or an import path `module:Class`.
+        live: also ask the vendor's API, through its SDK, whether it takes the key.
 
     Returns:
-        The readiness, with what blocks it.
+        The readiness: what blocks it (certain) and what is in doubt, each with what mends it.
 
     Raises:
         BadInputError: there is no such environment.
@@ -71,39 +98,118 @@ def check(name: str) -> Readiness:
         >>> check("local").name
         'local'
     """
-    record = RECORDS.get(name)
-    if record is None:
-        raise BadInputError(f"unknown environment {name!r}; choose one of {', '.join(RECORDS)}")
     if name == "local":
-        from harbor_nb.sandbox import tier
-
-        found = tier()
-        return Readiness(name, (Finding("blocks", found.reason, found.fix),) if found.name == "none" else ())
+        return Readiness(name, tuple(_local()), live=live)
     if name == "docker":
-        return Readiness(name, _docker())
-    if sdk_version(record.sdk) is None:
-        fix = f"type: pip install 'harbor-nb[{name}]'"
-        return Readiness(name, (Finding("blocks", f"the package {record.sdk} is not installed", fix),))
-    missing = missing_credentials(record)
-    if missing:
-        fix = f"add {' and '.join(f'{key}=...' for key in missing)} to .env"
-        return Readiness(name, (Finding("blocks", f"{' and '.join(missing)} not set", fix),))
-    return Readiness(name)
+        from harbor_nb.backends.docker_engine import docker_findings
+
+        return Readiness(name, tuple(docker_findings()), live=live)
+    if name not in FIRST_CLASS:
+        return _other(name)
+    findings = list(_sdk(RECORDS[name])) or [*_credentials(RECORDS[name]), *_address(RECORDS[name])]
+    asked = live and not any(finding.level == "blocks" for finding in findings)
+    if asked:
+        from harbor_nb.backends.providers import ping
+
+        findings += ping(name)
+    return Readiness(name, tuple(findings), live=asked)
 
 
-def _docker() -> tuple[Finding, ...]:
-    if shutil.which("docker") is None:
-        return (Finding("blocks", "docker is not installed", 'install Docker, or use environment="local"'),)
-    asks = (
-        (["docker", "info", "--format", "{{.ServerVersion}}"], 'start Docker, or use environment="local"'),
-        (["docker", "compose", "version"], "install the docker compose plugin, version 2"),
-    )
-    for command, fix in asks:
+def missing_credentials(environment: EnvironmentRecord) -> tuple[str, ...]:
+    """Give the names that are missing from the alternative that is nearest to complete."""
+    return environment.missing()
+
+
+def _local() -> Iterable[Finding]:
+    from harbor_nb.sandbox import tier
+
+    found = tier()
+    if found.name == "none":
+        yield blocks(found.reason, found.fix)
+
+
+def _other(name: str) -> Readiness:
+    from harbor_nb.backends.preflight import known_environments, preflights
+
+    if ":" not in name and name not in (names := known_environments()):
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; choose one of {', '.join(names)}"
+        raise BadInputError(f"unknown environment {name!r}{hint}")
+    return preflights(name)[name]
+
+
+def _sdk(environment: EnvironmentRecord) -> Iterable[Finding]:
+    from harbor_nb.backends.preflight import distributions
+
+    sdk_version.cache_clear()
+    for package in dict.fromkeys((environment.sdk, *distributions(environment.name))):
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        except subprocess.TimeoutExpired:
-            return (Finding("blocks", f"{' '.join(command[:2])} did not answer in 10 s", fix),)
-        if done.returncode:
-            told = (done.stderr.strip() or done.stdout.strip() or "docker failed").splitlines()[0]
-            return (Finding("blocks", clean(told, 300), fix),)
-    return ()
+            version(package)
+        except PackageNotFoundError:
+            alias = " (daytona-sdk is its deprecated name and will not do)" if sdk_version(f"{package}-sdk") else ""
+            yield blocks(
+                f"the package {package} is not installed{alias}", f"type: pip install 'harbor-nb[{environment.name}]'"
+            )
+
+
+def _credentials(environment: EnvironmentRecord) -> Iterable[Finding]:
+    missing = environment.missing()
+    if missing and environment.name == "modal" and (Path.home() / ".modal.toml").is_file():
+        yield from _modal_file(missing)
+    elif missing:
+        yield _missing(environment, missing, stored_names())
+    for name in {one for group in environment.credentials for one in group if os.environ.get(one)}:
+        for doubt in value_doubts(name, os.environ[name]):
+            where = known()[name].where if name in known() else environment.docs
+            fix = f"set {name} anew; get one at {where}"
+            yield (blocks if is_placeholder(os.environ[name]) else warns)(f"{name}: {doubt}", fix)
+
+
+def _missing(environment: EnvironmentRecord, missing: tuple[str, ...], stored: dict[str, str]) -> Finding:
+    lacks = " and ".join(missing)
+    half = [
+        name
+        for group in environment.credentials
+        for name in group
+        if set(missing) < set(group) and os.environ.get(name)
+    ]
+    reason = f"{' and '.join(dict.fromkeys(half))} is set, but {lacks} is not" if half else f"{lacks} not set"
+    for name, entry in known().items():
+        if entry.kind == "trap" and environment.name in entry.environments and os.environ.get(name):
+            reason += f" ({name} is, but {entry.note})"
+    if all(name in stored for name in missing):
+        return blocks(f"{reason}, though {stored[missing[0]]} holds it", "type: harbor_nb.load_env()")
+    where = next((known()[name].where for name in missing if name in known() and known()[name].where), environment.docs)
+    other = ' or use environment="docker"' if environment.runs == "cloud" else ""
+    lines = " and ".join(f"{name}=..." for name in missing)
+    return blocks(reason, f"add {lines} to .env (get it at {where}) and type harbor_nb.load_env(),{other}".rstrip(","))
+
+
+def _modal_file(missing: tuple[str, ...]) -> list[Finding]:
+    """Look into ~/.modal.toml, which Harbor and the SDK take where variables are not set."""
+    try:
+        profiles = tomllib.loads((Path.home() / ".modal.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [blocks("~/.modal.toml can't be read", "type: modal token new")]
+    wanted = os.environ.get("MODAL_PROFILE")
+    active = profiles.get(wanted, {}) if wanted else next((p for p in profiles.values() if p.get("active")), {})
+    if not active and len(profiles) == 1 and not wanted:
+        active = next(iter(profiles.values()))
+    if not (active.get("token_id") and active.get("token_secret")):
+        return [blocks("~/.modal.toml holds no active profile with a token", "type: modal token new")]
+    if len(missing) == 1:
+        return [warns(f"{missing[0]} comes from ~/.modal.toml, its other half from a variable", "set both or neither")]
+    return []
+
+
+def _address(environment: EnvironmentRecord) -> Iterable[Finding]:
+    variable, usual = environment.address
+    given = os.environ.get(variable)
+    if given and given.rstrip("/") != usual:
+        yield warns(
+            f"{variable} sends requests and the key to {given} instead of {usual}",
+            f"unset {variable} unless you mean it",
+        )
+    for name, entry in known().items():
+        if entry.kind == "trap" and environment.name in entry.environments and os.environ.get(name):
+            yield warns(f"{name} is set, but {entry.note}", f"unset {name}")

@@ -242,6 +242,14 @@ def _told(row: Row, local: set[str]) -> Row:
     return replace(row, harbor_run=at)
 
 
+def stored_names() -> dict[str, str]:
+    """Give the names that the nearest `.env` and `.env.local` hold, loaded or not, each with its file's name."""
+    try:
+        return {name: file.path.name for file in reversed(_files(None)) for name, value in file.raw.items() if value}
+    except CredentialsError:
+        return {}
+
+
 def _names(path: Path) -> set[str]:
     try:
         return set(read_env(path).raw)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from harbor_nb.errors import BadInputError, ComparisonError
+from harbor_nb.known_failures import rows
 
 TASK = ("source", "task", "task_checksum")
 _TEXT = (*TASK, "environment", "agent", "agent_version", "model", "provider", "job", "job_path", "path")
@@ -69,8 +70,10 @@ def _outcome(frame: pd.DataFrame, outcome: str) -> str:
 
 def _score(frame: pd.DataFrame, outcome: str) -> None:
     """Fill `value`, `zero` and `reason` in place (DESIGN.md, decision 6)."""
+    void = frame["failure"].isin([row.name for row in rows() if not row.reward_counts]) & frame["value"].notna()
+    frame["value"] = frame["value"].mask(void)
     absent = frame["value"].isna()
-    status, fault = _text(frame["status"]), _text(frame["fault"])
+    status, fault = _text(frame["status"]).mask(void, "unscored"), _text(frame["fault"])
     own = fault.isin(["agent", "task"]) | (frame["exception"] == "VerifierTimeoutError").fillna(value=False)
     frame.loc[absent & own & ~status.isin(["running", "pending", "scored"]), "value"] = 0.0
     absent = frame["value"].isna()

@@ -3,6 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
+from harbor_nb._display import clean, render
+from harbor_nb.errors import BadInputError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -10,6 +15,14 @@ _PHASES = {
     "environment_setup_sec": "environment setup", "agent_setup_sec": "agent setup", "agent_sec": "agent",
     "verifier_sec": "verifier", "teardown_sec": "teardown",
 }  # fmt: skip
+
+
+def _clean_all(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(name): _clean_all(item) for name, item in value.items()}
+    return [_clean_all(item) for item in value] if isinstance(value, list) else value
 
 
 class Picture:
@@ -20,16 +33,32 @@ class Picture:
         self._text = text
 
     @property
+    def _spec(self) -> Any:
+        # cleaned: a terminal's control character in a task's name makes the SVG writer abort the whole process
+        return _clean_all(self.chart.to_dict())
+
+    @property
     def svg(self) -> str:
         """The picture as SVG."""
         import vl_convert
 
-        return str(vl_convert.vegalite_to_svg(self.chart.to_json()))
+        return str(vl_convert.vegalite_to_svg(self._spec))
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture; the ending (png, svg or html) chooses the format."""
-        self.chart.save(str(path), scale_factor=2) if str(path).endswith("png") else self.chart.save(str(path))
-        return Path(path)
+        """Write the picture; the ending (png, svg or html) chooses the format. None needs a network or runs scripts."""
+        import vl_convert
+
+        file = Path(path)
+        if file.suffix not in {".png", ".svg", ".html"}:
+            raise BadInputError(f"Can't write a picture as {file.name!r}; end its name in .png, .svg or .html.")
+        if file.suffix == ".png":
+            file.write_bytes(vl_convert.vegalite_to_png(self._spec, scale=2))
+        elif file.suffix == ".svg":
+            file.write_text(self.svg, encoding="utf-8")
+        else:
+            page = render("comparison_picture", text=self._text, svg=Markup(self.svg))  # noqa: S704 - drawn from cleaned text
+            file.write_text(page, encoding="utf-8")
+        return file
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"image/svg+xml": self.svg, "text/plain": self._text}
@@ -172,9 +201,6 @@ def comparison_chart(comparison: Any, kind: str = "all") -> Picture:
     """
     import altair as alt
     import pandas as pd
-
-    from harbor_nb._display import clean
-    from harbor_nb.errors import BadInputError
 
     kinds = {"pairs": [_difference_chart, _pairs_chart], "phases": [_ratio_chart], "flips": [_flips_chart]}
     if kind not in {*kinds, "all"}:

@@ -253,9 +253,8 @@ def _assemble(found: _pairing.Sides, sides: list[Side], by: str, margin: float, 
         for side in sides
     ):
         notes.append("Attempts a task differ; each task weighs the same, however many attempts it had.")
-    used = pd.concat([side.used for side in sides]).drop_duplicates(
-        ["side", *found.key, "path", "trial"] if "trial" in found.trials else None
-    )
+    used = pd.concat([side.used for side in sides])
+    used = used[~used.index.duplicated()]
     labels = [name for name in ("practice", "recorded") if used[name].any()]
     counts = [_measures.flips(side.pairs, side.low + side.scale / 2, side.other) for side in sides]
     ratios = [_measures.phases(side.used, found.key, found.baseline, side.other) for side in sides]

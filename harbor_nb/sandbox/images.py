@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BuildError
+from harbor_nb.sandbox.places import cache_folder
+from harbor_nb.sandbox.userland import identity, overlaid
 
 if TYPE_CHECKING:
     from harbor_nb.sandbox.running import Sandbox
@@ -29,7 +31,7 @@ class Image:
     """What a Dockerfile gave: its `FROM` is recorded only, since the host stands in for it."""
 
     from_image: str = "host"
-    layer: Path | None = None
+    layers: tuple[Path, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     workdir: str = "/"
     user: str = ""
@@ -37,9 +39,7 @@ class Image:
 
 
 def _cache() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("harbor_nb") / "layers"
+    return cache_folder()
 
 
 @contextlib.contextmanager
@@ -60,19 +60,19 @@ def _context_files(context: Path) -> list[Path]:
 
 
 def _key(context: Path, dockerfile: str) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, dockerfile, os.geteuid()]).encode())
+    digest = hashlib.sha256(json.dumps([_FORMAT, dockerfile, identity()]).encode())
     for path in _context_files(context):
         digest.update(f"\0{path.relative_to(context)}\0{path.lstat().st_mode}\0".encode())
-        digest.update(os.readlink(path).encode() if path.is_symlink() else path.read_bytes())
+        digest.update(str(path.readlink()).encode() if path.is_symlink() else path.read_bytes())
     return digest.hexdigest()[:32]
 
 
 def _instructions(dockerfile: str) -> list[dict[str, Any]]:
     import io
 
-    from dockerfile_parse import DockerfileParser
+    from dockerfile_parse.parser import DockerfileParser
 
-    parser = DockerfileParser(fileobj=io.BytesIO())
+    parser: Any = DockerfileParser(fileobj=io.BytesIO())  # type: ignore[no-untyped-call] # the library has no types
     parser.content = dockerfile
     steps: list[dict[str, Any]] = parser.structure
     if [step["instruction"] for step in steps].count("FROM") > 1:
@@ -115,34 +115,35 @@ async def build_image(
         if force and target.exists():
             await asyncio.to_thread(shutil.rmtree, target)
         if not (target / "image.json").exists():
-            await _build(steps, context, target, network, timeout_sec, on_line or (lambda _line: None))
+            await _build(
+                steps, context, target, network=network, timeout_sec=timeout_sec, say=on_line or (lambda _line: None)
+            )
     finally:
         lock.__exit__(None, None, None)
     stored = json.loads((target / "image.json").read_text())
-    return Image(layer=target, key=key, **stored)
+    return Image(layers=(target,), key=key, **stored)
 
 
 async def _build(
     steps: list[dict[str, Any]],
     context: Path,
     target: Path,
+    *,
     network: bool,
     timeout_sec: float | None,
     say: Callable[[str], None],
 ) -> None:
-    from harbor_nb.sandbox.running import OVERLAID, PATH, Sandbox
+    from harbor_nb.sandbox.running import PATH, Sandbox, slug
 
     image = Image(env={"PATH": PATH})
-    sandbox = await Sandbox.start(Image(), name="build", network=network)
+    sandbox = await Sandbox.start(Image(), name="build", network=network, parent=_cache())
     try:
         for step in steps:
             say(step["content"].strip())
             await _apply(step, image, sandbox, context, timeout_sec)
         partial = Path(tempfile.mkdtemp(dir=target.parent, prefix="partial-"))
-        for name in ("root", *OVERLAID):
-            if (sandbox.folder / name).is_dir():
-                # The owner, modes and whiteouts of an overlay survive a move; the sandbox is at its end.
-                shutil.move(sandbox.folder / name, partial / name)
+        for name in map(slug, ("", *overlaid())):
+            (sandbox.folder / name).rename(partial / name)
         shutil.rmtree(partial / "root/tmp", ignore_errors=True)
         about = {"from_image": image.from_image, "env": image.env, "workdir": image.workdir, "user": image.user}
         (partial / "image.json").write_text(json.dumps(about))

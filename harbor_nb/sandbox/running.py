@@ -6,44 +6,61 @@ import json
 import os
 import shutil
 import signal
-import tempfile
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import override
 
 from harbor_nb.errors import SandboxError
+from harbor_nb.sandbox import places, users
+from harbor_nb.sandbox.files import SandboxFiles
 from harbor_nb.sandbox.images import Image
+from harbor_nb.sandbox.processes import ExecResult, OnOutput, SandboxProcess, exit_code, open_streams, run
 from harbor_nb.sandbox.tiers import bwrap, tier
+from harbor_nb.sandbox.userland import base_layer, overlaid
 
-OVERLAID = ("usr", "etc", "opt")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Docker's default capabilities but for device nodes and raw sockets: root inside may not mount the host's disk.
-_CAPABILITIES = (
-    "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service sys_chroot audit_write setfcap"
-)
-_HIDDEN = ("shadow", "gshadow", "shadow-", "gshadow-", "ssh", "ssl/private", "sudoers")
+_INIT = "echo ready; exec /bin/sleep infinity"
+# The loader's own variables would act on the host's nsenter.
+_LOADER = ("LD_", "GLIBC_", "GCONV_")
+_CHUNK = 1 << 16
+_LONGEST = 120_000  # bytes of one argument, a little below the kernel's limit
 
 
 @dataclass(frozen=True)
-class ExecResult:
-    """What a command printed and how it ended; `return_code` is 124 after a timeout."""
+class Limits:
+    """What a sandbox may use at most; None is no limit."""
 
-    stdout: bytes
-    stderr: bytes
-    return_code: int
-    timed_out: bool = False
+    cpus: float | None = None
+    memory_mb: int | None = None
 
 
-@dataclass
-class Sandbox:
-    """Started with `Sandbox.start`; dies whole with `stop`, or with the process that started it."""
+class Sandbox(SandboxFiles):
+    r"""Started with `Sandbox.start`; dies whole with `stop`, or with the process that started it.
 
-    image: Image
-    folder: Path
-    env: dict[str, str]
-    _init: asyncio.subprocess.Process | None = None
-    _pid: int = 0
-    _groups: set[int] = field(default_factory=set)
+    Example:
+        >>> sandbox = await Sandbox.start(Image(), name="try")  # doctest: +SKIP
+        >>> (await sandbox.exec("echo hello")).stdout  # doctest: +SKIP
+        b'hello\n'
+        >>> await sandbox.stop()  # doctest: +SKIP
+    """
+
+    def __init__(self, image: Image, env: dict[str, str], held: places.Held) -> None:
+        self.image = image
+        self.workdir = image.workdir
+        self.env = env
+        self.users = users.mode()
+        self._held = held
+        self._init: asyncio.subprocess.Process | None = None
+        self._pid = 0
+        self._pipes: set[asyncio.ReadTransport] = set()
+        self._mounts: Sequence[tuple[Path, str]] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The host folder that holds what the sandbox writes; gone after `stop`."""
+        return self._held.path
 
     @classmethod
     async def start(
@@ -54,81 +71,127 @@ class Sandbox:
         network: bool = True,
         mounts: Sequence[tuple[Path, str]] = (),
         env: dict[str, str] | None = None,
+        limits: Limits | None = None,
+        parent: Path | None = None,
     ) -> "Sandbox":
-        """Start a sandbox from an image; `mounts` are host folders bound writable at paths inside."""
-        found = tier()
-        program = bwrap()
+        """Start a sandbox.
+
+        Args:
+            image: what `build_image` gave, or `Image()` for the host's userland alone.
+            name: a part of its folder's name on the host.
+            network: whether it has the host's network; without, only its own loopback.
+            mounts: host folders and the paths inside where they are bound, writable.
+            env: variables that each command gets.
+            limits: what it may use at most.
+            parent: the host folder for what it writes.
+
+        Returns:
+            The running sandbox.
+
+        Raises:
+            SandboxError: no sandbox is possible here, or it did not start.
+        """
+        found, program = tier(), bwrap()
         if found.name == "none" or program is None:
             raise SandboxError(f"the local sandbox is not possible here: {found.reason}; {found.fix}")
-        folder = Path(tempfile.mkdtemp(prefix=f"harbor_nb-{name[:40].replace('/', '_')}-"))
-        self = cls(image, folder, {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **image.env, **(env or {})})
+        _sweep_once()
+        held = places.Held(parent or places.run_folder(), name)
+        self = cls(image, {"PATH": PATH, "LANG": "C.UTF-8", **image.env, **(env or {})}, held)
+        self._mounts = mounts
         try:
-            await self._boot(program, network, mounts)
+            arguments = await asyncio.to_thread(self._arguments, found.name == "full", network)
+            await self._boot(program, arguments)
         except BaseException:
             await self.stop()
             raise
         return self
 
-    def _arguments(self, program: str, network: bool, mounts: Sequence[tuple[Path, str]]) -> list[str]:
-        root = self.folder / "root"
-        if self.image.layer is not None:
-            shutil.copytree(self.image.layer / "root", root, symlinks=True)
-        for name in ("root", "tmp", "home", "run", "var/tmp", "var/lib", "var/log", "mnt", "srv"):
-            (root / name).mkdir(parents=True, exist_ok=True)
-        (root / "tmp").chmod(0o1777)
-        command = [program, "--bind", str(root), "/"]
-        for name in OVERLAID:
-            if not Path("/", name).is_dir():
-                continue
-            upper, work = self.folder / name, self.folder / f"{name}.work"
-            upper.mkdir()
-            work.mkdir()
-            command += ["--overlay-src", f"/{name}"]
-            if self.image.layer is not None and (self.image.layer / name).is_dir():
-                command += ["--overlay-src", str(self.image.layer / name)]
-            command += ["--overlay", str(upper), str(work), f"/{name}"]
-        for secret in _HIDDEN:
-            path = Path("/etc", secret)
-            if path.is_dir():
-                command += ["--tmpfs", str(path)]
-            elif path.exists():
-                command += ["--ro-bind", "/dev/null", str(path)]
-        for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
-            if Path("/", name).is_symlink():
-                command += ["--symlink", str(Path("/", name).readlink()), f"/{name}"]
-        command += ["--proc", "/proc", "--dev", "/dev", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    def _overlay(self, name: str, lower: list[Path]) -> list[str]:
+        upper, work = self.folder / slug(name), self.folder / f"{slug(name)}.work"
+        work.mkdir()
+        upper.mkdir()
+        # What the top folder looks like is told by the topmost layer, which is the new one.
+        found = lower[-1].stat()
+        upper.chmod(found.st_mode & 0o7777)
+        if self.users == "root":
+            os.chown(upper, found.st_uid, found.st_gid)
+        sources = [word for path in lower for word in ("--overlay-src", str(path))]
+        return [*sources, "--overlay", str(upper), str(work), f"/{name}"]
+
+    def _lower(self, name: str) -> list[Path]:
+        layers = [layer / slug(name) for layer in self.image.layers]
+        return [path for path in layers if path.is_dir()]
+
+    def _arguments(self, proc: bool, network: bool) -> list[str]:
+        command = self._overlay("", [base_layer() / "root", *self._lower("")])
+        for name in overlaid():
+            command += self._overlay(name, [Path("/", name), *self._lower(name)])
+        command += ["--proc", "/proc"] if proc else ["--dir", "/proc"]
+        command += ["--dev", "/dev", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
         command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
         if not network:
             command += ["--unshare-net"]
-        elif Path("/etc/resolv.conf").is_symlink():
-            command += ["--ro-bind-try", str(Path("/etc/resolv.conf").resolve()), "/etc/resolv.conf"]
-        if os.geteuid() != 0:
-            command += ["--unshare-user", "--uid", "0", "--gid", "0"]
-        for source, target in mounts:
+        elif Path("/etc/resolv.conf").exists():
+            (self.folder / "root/etc").mkdir(exist_ok=True)
+            shutil.copyfile("/etc/resolv.conf", self.folder / "root/etc/resolv.conf")
+        command += users.bwrap_arguments(self.users)
+        for source, target in self._mounts:
             command += ["--bind", str(source), target]
         return command
 
-    async def _boot(self, program: str, network: bool, mounts: Sequence[tuple[Path, str]]) -> None:
+    async def _boot(self, program: str, arguments: list[str]) -> None:
         read_end, write_end = os.pipe()
-        command = self._arguments(program, network, mounts)
+        block_end, go_end = os.pipe()
+        # By a descriptor, since pid 1's command line can be read inside.
+        told = os.memfd_create("arguments")
+        os.write(told, "\0".join(arguments).encode() + b"\0")
+        os.lseek(told, 0, os.SEEK_SET)
+        block = ["--userns-block-fd", str(block_end)] if self.users == "ranges" else []
+        streams, ends = await open_streams()
         try:
             self._init = await asyncio.create_subprocess_exec(
-                *command, "--info-fd", str(write_end), "--", "/bin/sh", "-c", "echo ready; exec /bin/sleep infinity",
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                pass_fds=(write_end,), env={},
+                "bwrap", "--args", str(told), *block, "--info-fd", str(write_end), "--", "/bin/sh", "-c", _INIT,
+                stdin=asyncio.subprocess.DEVNULL, stdout=ends[1], stderr=ends[2],
+                pass_fds=(told, write_end, block_end), env={}, executable=program,
             )  # fmt: skip
         finally:
-            os.close(write_end)
-        assert self._init.stdout is not None
-        assert self._init.stderr is not None
-        # The info is written before the mounts are made; init's own line comes after.
-        line = await asyncio.wait_for(self._init.stdout.readline(), 30)
-        with os.fdopen(read_end) as info:
-            told = info.read()
+            streams[0].close()
+            for descriptor in (*ends, write_end, told, block_end):
+                os.close(descriptor)
+        try:
+            # Written before the mounts are made; init's own line comes after.
+            self._pid = await asyncio.to_thread(_child, read_end)
+            if block and self._pid:
+                await asyncio.to_thread(users.write_maps, self._pid)
+                os.write(go_end, b"1")
+        finally:
+            os.close(read_end)
+            os.close(go_end)
+        line = await asyncio.wait_for(streams[1].readline(), 60)
         if line != b"ready\n":
-            reason = (await self._init.stderr.read()).decode(errors="replace").strip()
+            reason = (await streams[2].read()).decode(errors="replace").strip()
             raise SandboxError(f"the sandbox did not start: {reason or 'no reason was given'}; type: harbor-nb doctor")
-        self._pid = json.loads(told)["child-pid"]
+
+    def _enter(
+        self, command: Sequence[str], cwd: str | None, env: dict[str, str] | None, user: str | int | None
+    ) -> tuple[list[str], dict[str, str]]:
+        if self._init is None or self._init.returncode is not None:
+            raise SandboxError("the sandbox does not run; start it first")
+        variables = {**self.env, **(env or {})}
+        for text in (*command, *variables.values()):
+            if "\0" in text or len(text) > _LONGEST:
+                raise SandboxError(
+                    "a command or value is longer than 120 kB or holds a zero byte; hand it in as a file"
+                )
+        loader = {key: variables.pop(key) for key in list(variables) if key.startswith(_LOADER)}
+        inner = ["/usr/bin/env", "-C", cwd or self.workdir, *(f"{key}={value}" for key, value in loader.items())]
+        inner += users.become(self.users, self.image.user if user is None else user, variables)
+        return [*users.enter(self.users, self._pid), "--", *inner, *command], variables
+
+    @override
+    async def _run_inside(self, command: Sequence[str], stdin: int, *, output: int | None = None) -> ExecResult:
+        words, variables = self._enter(command, "/", {"PATH": PATH, "LC_ALL": "C"}, "root")
+        return await run(words, variables, stdin, end=self._end, pipes=self._pipes, output=output)
 
     async def exec(
         self,
@@ -138,79 +201,150 @@ class Sandbox:
         env: dict[str, str] | None = None,
         user: str | int | None = None,
         timeout_sec: float | None = None,
+        stdin: bytes | None = None,
+        on_output: OnOutput | None = None,
     ) -> ExecResult:
-        """Run a command inside (a string by `bash -c`); background processes it leaves go on until `stop`.
+        """Run a command inside; background processes it leaves go on until `stop`.
+
+        Args:
+            command: a string, run by `bash -c`, or a list of words.
+            cwd: the folder it starts in; the image's when not given.
+            env: variables above those of the sandbox.
+            user: a name or number, `user:group` too; the image's when not given.
+            timeout_sec: seconds after which it is ended with all that it started.
+            stdin: what it reads; nothing when not given.
+            on_output: called with `stdout` or `stderr` and each chunk as it comes.
+
+        Returns:
+            What it printed and how it ended.
 
         Raises:
-            SandboxError: the sandbox does not run, or the user can't be become here.
+            SandboxError: the sandbox does not run, or the command can't be handed in.
         """
-        if self._init is None or self._init.returncode is not None:
-            raise SandboxError("the sandbox does not run; start it first")
         words = ["/bin/bash", "-c", command] if isinstance(command, str) else list(command)
-        enter = [
-            shutil.which("nsenter") or "/usr/bin/nsenter",
-            "-t",
-            str(self._pid),
-            "-m",
-            "-p",
-            "-i",
-            "-u",
-            "-n",
-            "-r",
-        ]
-        if os.geteuid() != 0:
-            enter += ["-U", "--preserve-credentials"]
-        variables = {**self.env, **(env or {})}
-        # Values go by the environment, where `ps` does not show them; the loader's own would act on the host's nsenter.
-        loader = {key: variables.pop(key) for key in list(variables) if key.startswith(("LD_", "GLIBC_", "GCONV_"))}
-        inner = ["/usr/bin/env", "-C", cwd or self.image.workdir, *(f"{key}={value}" for key, value in loader.items())]
-        inner += self._as_user(user if user is not None else self.image.user)
-        with tempfile.TemporaryFile(dir=self.folder) as out, tempfile.TemporaryFile(dir=self.folder) as err:
-            # Files, not pipes: a background process that keeps the output open does not hold the exec.
+        entered, variables = self._enter(words, cwd, env, user)
+        given = os.memfd_create("stdin")
+        try:
+            await asyncio.to_thread(_fill, given, stdin or b"")
+            return await run(
+                entered,
+                variables,
+                given,
+                end=self._end,
+                pipes=self._pipes,
+                timeout_sec=timeout_sec,
+                on_output=on_output,
+            )
+        finally:
+            os.close(given)
+
+    async def spawn(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        user: str | int | None = None,
+    ) -> SandboxProcess:
+        """Start a command inside and return at once; arguments as in `exec`.
+
+        Returns:
+            The process: its pid inside, its streams, `wait` and `signal`.
+        """
+        words = ["/bin/bash", "-c", command] if isinstance(command, str) else list(command)
+        read_end, write_end = os.pipe()
+        # A session of its own, so that a signal reaches all that it starts; and its number as it is inside.
+        tell = ["/usr/bin/setsid", "/bin/bash", "-c", f'echo $$ >&{write_end}; exec {write_end}>&-; exec "$@"', "spawn"]
+        entered, variables = self._enter([*tell, *words], cwd, env, user)
+        streams, ends = await open_streams()
+        try:
             process = await asyncio.create_subprocess_exec(
-                *enter, "--", *inner, *words, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err,
+                *entered, stdin=ends[0], stdout=ends[1], stderr=ends[2], pass_fds=(write_end,),
                 start_new_session=True, env=variables,
             )  # fmt: skip
-            self._groups.add(process.pid)
-            timed_out = False
-            try:
-                await asyncio.wait_for(process.wait(), timeout_sec)
-            except TimeoutError:
-                timed_out = True
-                await self._end(process)
-            except asyncio.CancelledError:
-                await asyncio.shield(self._end(process))
-                raise
-            finally:
-                self._groups.discard(process.pid)
-            out.seek(0)
-            err.seek(0)
-            code = 124 if timed_out else (process.returncode or 0)
-            return ExecResult(out.read(), err.read(), code, timed_out)
+        finally:
+            for descriptor in (*ends, write_end):
+                os.close(descriptor)
+        with os.fdopen(read_end) as told:
+            line = await asyncio.to_thread(told.readline)
+        if not line:
+            code = exit_code(await process.wait())
+            told_why = (await streams[2].read()).decode(errors="replace").strip()
+            raise SandboxError(f"the command did not start (exit code {code}): {told_why}")
+        return SandboxProcess(process, int(line), streams, self._signal)
 
-    def _as_user(self, user: str | int | None) -> list[str]:
-        bounded = ["setpriv", "--bounding-set", ",".join(["-all", *(f"+{name}" for name in _CAPABILITIES.split())])]
-        if user in (None, "", "root", "0", 0):
-            return [*bounded, "--"] if os.geteuid() == 0 else []
-        if os.geteuid() != 0:
-            raise SandboxError(f'user {user!r} needs harbor_nb to run as root here; use environment="docker"')
-        # The user's own group is known only inside; a number without an account is its own group.
-        find = 'u=$1; shift; g=$(id -g "$u" 2>/dev/null) && how=--init-groups || { g=$u; how=--clear-groups; }; '
-        enter = f'exec {" ".join(bounded)} --reuid="$u" --regid="$g" "$how" -- "$@"'
-        return ["/bin/sh", "-c", find + enter, "sh", str(user)]
+    async def _signal(self, pid: int, number: int) -> None:
+        await self.exec(f"kill -s {signal.Signals(number).name[3:]} -- -{pid}", cwd="/", user="root")
 
-    @staticmethod
-    async def _end(process: asyncio.subprocess.Process) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+    def _end(self, group: int) -> None:
+        """End a process group, with processes of other users in it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self.users == "ranges":
+                users.kill_group(self._pid, group)
+            os.killpg(group, signal.SIGKILL)
 
     async def stop(self) -> None:
-        """End every process of the sandbox and remove its files."""
-        if self._init is not None and self._init.returncode is None:
-            for pid in (self._pid, self._init.pid):
-                if pid:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-            await self._init.wait()
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        """End every process of the sandbox and remove its files; a second call does nothing."""
+        init, self._init = self._init, None
+        enter = None
+        if init is not None:
+            if self.users == "ranges" and init.returncode is None:
+                await self._give_back(init)
+            if init.returncode is None:
+                _kill_family(init.pid)
+            await init.wait()
+        for transport in list(self._pipes):
+            transport.close()
+        if self.users == "ranges":
+            enter = users.mapped()
+        await asyncio.to_thread(self._held.remove, enter)
+
+    async def _give_back(self, init: asyncio.subprocess.Process) -> None:
+        """What other users of the sandbox wrote into mounted folders becomes the caller's own."""
+        self._init = init
+        for _source, target in self._mounts:
+            with contextlib.suppress(SandboxError):
+                await self.exec(["/bin/chown", "-hR", "0:0", target], cwd="/", user="root", timeout_sec=60)
+        self._init = None
+
+
+def slug(name: str) -> str:
+    """Name the folder of a layer that belongs to a path: `root` for /, `var+lib+dpkg` for /var/lib/dpkg."""
+    return name.replace("/", "+") or "root"
+
+
+def _child(descriptor: int) -> int:
+    """Read the pid that bwrap tells of its child; 0 when it failed before."""
+    told = b""
+    while not told.rstrip().endswith(b"}"):
+        more = os.read(descriptor, _CHUNK)
+        if not more:
+            return 0
+        told += more
+    return int(json.loads(told)["child-pid"])
+
+
+def _kill_family(pid: int) -> None:
+    """Kill bwrap's child first: an early one would outlive its parent."""
+    family = [pid]
+    with contextlib.suppress(OSError):
+        family = [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()), pid]
+    for member in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
+
+
+def _fill(descriptor: int, content: bytes) -> None:
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+
+
+_swept = threading.Event()
+
+
+def _sweep_once() -> None:
+    if not _swept.is_set():
+        _swept.set()
+        enter = users.mapped if users.mode() == "ranges" else lambda: None
+        threading.Thread(target=places.sweep, args=(places.run_folder(), enter), daemon=True).start()

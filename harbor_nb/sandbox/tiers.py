@@ -47,7 +47,8 @@ def tier() -> Tier:
         for name in ("up", "work", "root"):
             Path(folder, name).mkdir()
         command = [
-            program, "--bind", f"{folder}/root", "/", "--overlay-src", "/usr", "--overlay", f"{folder}/up", f"{folder}/work", "/usr",
+            program, "--bind", f"{folder}/root", "/",
+            "--overlay-src", "/usr", "--overlay", f"{folder}/up", f"{folder}/work", "/usr",
             "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
             "--proc", "/proc", "--unshare-pid", "--", "/usr/bin/true",
         ]  # fmt: skip
@@ -56,3 +57,21 @@ def tier() -> Tier:
         reason = (tried.stderr.strip().splitlines() or ["bwrap failed"])[-1]
         return Tier("none", reason, 'allow unprivileged user namespaces, or use environment="docker"')
     return Tier("full")
+
+
+def holds_uppers(folder: Path) -> bool:
+    """Try whether a folder's file system can hold what an overlay writes."""
+    program = bwrap()
+    if program is None:
+        return False
+    with tempfile.TemporaryDirectory(dir=folder, prefix="harbor_nb-try-") as place:
+        for name in ("up", "work", "low"):
+            Path(place, name).mkdir()
+        user = [] if os.geteuid() == 0 else ["--unshare-user"]
+        command = [
+            program, *user, "--dev-bind", "/", "/",
+            "--overlay-src", f"{place}/low", "--overlay", f"{place}/up", f"{place}/work", f"{place}/low",
+            "--", "/bin/sh", "-c", f"echo > {place}/low/file",
+        ]  # fmt: skip
+        tried = subprocess.run(command, capture_output=True, check=False)
+    return tried.returncode == 0

@@ -5,16 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harbor_nb.sandbox import Image, Sandbox
-
 pytestmark = pytest.mark.local
-
-
-@pytest.fixture
-async def sandbox():
-    started = await Sandbox.start(Image(), name="leaks")
-    yield started
-    await started.stop()
 
 
 async def test_nothing_of_the_host_is_visible(sandbox, tmp_path, monkeypatch):

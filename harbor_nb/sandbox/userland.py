@@ -1,0 +1,159 @@
+"""What of the host stands in for a base image: its programs, and a copy of /etc without what is private."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import stat
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from harbor_nb.sandbox.places import cache_folder
+
+FORMAT = 3
+# Folders of the host that a sandbox sees read-only under its own writes; /etc is a copy, the rest starts empty.
+OVERLAID = (
+    "usr",
+    "opt",
+    "var/lib/dpkg",
+    "var/lib/rpm",
+    "var/cache/debconf",
+    "var/lib/pam",
+    "var/lib/ucf",
+    "var/lib/python",
+)
+_EMPTY = (
+    "root home run tmp mnt media srv proc dev sys usr etc opt var/tmp var/log var/mail var/spool var/local var/opt "
+    "var/backups var/lib/misc var/lib/apt/lists/partial var/lib/apt/mirrors/partial var/cache/apt/archives/partial "
+    "var/lib/systemd var/lib/dpkg var/lib/rpm var/cache/debconf var/lib/pam var/lib/ucf var/lib/python"
+).split()
+_LINKS = {"var/run": "/run", "var/lock": "/run/lock"}
+_PRIVATE = frozenset(
+    "shadow shadow- gshadow gshadow- passwd- group- subuid subuid- subgid subgid- ssh ssl/private sudoers sudoers.d "
+    "docker kubernetes krb5.keytab wireguard NetworkManager netplan letsencrypt environment apt/auth.conf "
+    "apt/auth.conf.d fstab hosts "
+    "hostname resolv.conf mtab machine-id motd issue .pwd.lock cloud cni containers crontab cron.d".split()
+)
+_CREDENTIAL = re.compile(rb"://[^/\s:@]*:[^/\s@]+@")
+_FIRST_PERSON, _NOBODY = 1000, 65534
+
+
+def _public(path: Path, name: str) -> bool:
+    mode = path.lstat().st_mode
+    if name in _PRIVATE or stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
+        return False
+    if stat.S_ISLNK(mode):
+        return True
+    return bool(mode & (0o001 if stat.S_ISDIR(mode) else 0o004)) and os.access(path, os.R_OK)
+
+
+def _etc_entries() -> list[tuple[str, os.stat_result]]:
+    """List what of /etc is public."""
+    entries, todo = [], [Path("/etc")]
+    while todo:
+        for path in sorted(todo.pop().iterdir()):
+            name = path.relative_to("/etc").as_posix()
+            if not _public(path, name):
+                continue
+            found = path.lstat()
+            entries.append((name, found))
+            if stat.S_ISDIR(found.st_mode):
+                todo.append(path)
+    return entries
+
+
+@cache
+def overlaid() -> tuple[str, ...]:
+    """Name the host's folders that are seen inside."""
+    own = tuple(name for name in ("bin", "sbin", "lib", "lib32", "lib64") if not Path("/", name).is_symlink())
+    return tuple(name for name in OVERLAID + own if Path("/", name).is_dir())
+
+
+@cache
+def identity() -> str:
+    """Give a digest of the host's userland, so that an image made over another one is not used."""
+    facts: list[object] = [FORMAT, platform.machine(), os.geteuid()]
+    for place in ("/etc/os-release", "/var/lib/dpkg/status", "/var/lib/rpm/rpmdb.sqlite", "/usr/bin", "/usr/local/bin"):
+        path = Path(place)
+        if path.exists():
+            found = path.stat()
+            facts.append([place, found.st_mtime_ns, found.st_size])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _accounts(name: str) -> str:
+    """Give the system's accounts or groups; people's stay on the host, as in a base image."""
+    lines = Path("/etc", name).read_text(errors="replace").splitlines() if Path("/etc", name).exists() else []
+    kept = [
+        line for line in lines if line.count(":") >= 3 and not _FIRST_PERSON <= int(line.split(":")[2] or 0) < _NOBODY
+    ]
+    if name == "group":
+        kept = [":".join([*line.split(":")[:3], ""]) for line in kept]
+    return "".join(f"{line}\n" for line in kept)
+
+
+def _write_etc(etc: Path, entries: list[tuple[str, os.stat_result]]) -> None:
+    for name, found in entries:
+        source, target = Path("/etc", name), etc / name
+        if stat.S_ISLNK(found.st_mode):
+            target.symlink_to(source.readlink())
+        elif stat.S_ISDIR(found.st_mode):
+            target.mkdir()
+            target.chmod(stat.S_IMODE(found.st_mode) | 0o700)
+        elif stat.S_ISREG(found.st_mode):
+            content = source.read_bytes()
+            if not _CREDENTIAL.search(content):
+                target.write_bytes(content)
+                shutil.copystat(source, target)
+    made = {name: _accounts(name) for name in ("passwd", "group")}
+    names = [line.split(":")[0] for line in made["passwd"].splitlines()]
+    groups = [line.split(":")[0] for line in made["group"].splitlines()]
+    made["shadow"] = "".join(f"{name}:*:19000:0:99999:7:::\n" for name in names)
+    made["gshadow"] = "".join(f"{name}:*::\n" for name in groups)
+    made |= {"subuid": "", "subgid": "", "hostname": "sandbox\n", "machine-id": "", "fstab": "", "environment": ""}
+    made["hosts"] = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    for name, text in made.items():
+        path = etc / name
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+        path.chmod(0o640 if "shadow" in name else 0o644)
+    (etc / "mtab").symlink_to("../proc/self/mounts")
+
+
+def _write_root(root: Path) -> None:
+    for name in _EMPTY:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in ("tmp", "var/tmp"):
+        (root / name).chmod(0o1777)
+    (root / "root").chmod(0o700)
+    for name, target in _LINKS.items():
+        (root / name).symlink_to(target)
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        if Path("/", name).is_symlink():
+            (root / name).symlink_to(Path("/", name).readlink())
+
+
+@cache
+def base_layer() -> Path:
+    """Give the lowest layer, made anew when the host's /etc has changed: the empty folders, and the copy of /etc."""
+    entries = _etc_entries()
+    digest = hashlib.sha256(f"{FORMAT} {os.geteuid()} {platform.machine()}".encode())
+    for name, found in entries:
+        digest.update(f"\0{name}\0{found.st_mode}\0{found.st_size}\0{found.st_mtime_ns}".encode())
+    for name in ("passwd", "group"):
+        digest.update(_accounts(name).encode())
+    target = cache_folder() / f"base-{digest.hexdigest()[:24]}"
+    if not target.is_dir():
+        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
+        root = partial / "root"
+        root.mkdir(mode=0o755)
+        _write_root(root)
+        _write_etc(root / "etc", entries)
+        try:
+            partial.rename(target)
+        except OSError:  # another process was first
+            shutil.rmtree(partial, ignore_errors=True)
+    return target

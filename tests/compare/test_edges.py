@@ -1,0 +1,257 @@
+"""Whatever the trials are, the comparison says something clear and true about them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import harbor_nb
+from harbor_nb.errors import BadInputError, ComparisonError
+
+
+def whole(comparison):
+    """Show it in every way; nothing raises, nothing says nan."""
+    shown = [
+        str(comparison),
+        comparison.to_markdown(),
+        comparison._repr_html_(),
+        comparison.to_html(),
+        repr(comparison),
+    ]
+    for text in shown:
+        assert "nan" not in text.lower().replace("nanmean", "")
+    return shown[0]
+
+
+def test_all_missing_on_one_side(frame, trial):
+    lost = [trial(f"t{i}", "daytona", exception="DaytonaError", fault="infrastructure") for i in range(3)]
+    found = harbor_nb.compare(pd.concat([frame({"docker": [1, 0, 1]}), pd.DataFrame(lost)]))
+    assert found.verdict == "none"
+    assert "all trials are missing on daytona" in found.headline
+    assert "daytona 3 (infrastructure failure)" in found.headline
+    zero = found.table.set_index("missing").loc["counted as 0"]
+    assert zero["difference"] == pytest.approx(-2 / 3)
+    assert "Counted as 0, the difference is −66.7 points over 3 tasks" in found.headline
+    assert found.excluded.groupby("reason")["trials"].sum().to_dict() == {"infrastructure failure": 3}
+    assert found.excluded["left_out"].all()
+    whole(found)
+
+
+def test_whose_fault_decides_between_missing_and_zero(frame, trial):
+    other = [
+        trial("t0", "daytona", exception="AgentCrash", fault="agent"),
+        trial("t1", "daytona", exception="RewardFileNotFoundError", fault="task"),
+        trial("t2", "daytona", exception="VerifierTimeoutError", fault="unknown"),
+        trial("t3", "daytona", exception="DaytonaError", fault="infrastructure"),
+        trial("t4", "daytona", exception="CancelledError", fault="user", status="cancelled"),
+        trial("t5", "daytona", exception="StrangeError", fault="unknown"),
+        trial("t6", "daytona"),
+        trial("t7", "daytona", status="running"),
+        trial("t8", "daytona", status="unreadable"),
+        trial("t9", "daytona", 0.0, exception="DaytonaError", fault="infrastructure", failure="connection-lost"),
+    ]
+    found = harbor_nb.compare(pd.concat([frame({"docker": [1] * 10}), pd.DataFrame(other)]))
+    pairs = found.pairs.set_index("task")
+    assert pairs["mean"].dropna().to_dict() == {"t0": 0.0, "t1": 0.0, "t2": 0.0}
+    assert found.excluded.set_index("task")["reason"].to_dict() == {
+        "t3": "infrastructure failure", "t4": "cancelled", "t5": "failure of unknown cause",
+        "t6": "no reward and no failure recorded", "t7": "not finished", "t8": "unreadable result",
+        "t9": "infrastructure failure",
+    }  # fmt: skip
+    zero = found.table.set_index("missing").loc["counted as 0"]
+    assert zero["tasks"] == 9  # the running one is no failure yet
+    whole(found)
+
+
+def test_one_task(frame):
+    found = harbor_nb.compare(frame({"docker": [1], "daytona": [0]}))
+    assert found.verdict == "inconclusive"
+    assert "over 1 paired task." in found.headline
+    assert "One task tells nothing about others" in found.headline
+    whole(found)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "verdict"), [(2, "inconclusive"), (20, "inconclusive"), (58, "inconclusive"), (59, "equivalent")]
+)
+def test_identical_sides_are_equivalent_only_with_enough_tasks(frame, tasks, verdict):
+    rewards = [float(i % 2) for i in range(tasks)]
+    found = harbor_nb.compare(frame({"docker": rewards, "daytona": rewards}))
+    assert found.verdict == verdict
+    assert found.table["difference"].tolist() == [0, 0]
+    assert (found.table["low"] < 0).all()
+    whole(found)
+
+
+def test_one_attempt_here_and_five_there(frame):
+    found = harbor_nb.compare(frame({"docker": [1, 0, 1, 0], "daytona": [[1, 1, 0, 1, 1]] * 4}))
+    assert found.pairs["n"].tolist() == [5] * 4
+    assert found.table["difference"].iloc[0] == pytest.approx(0.3)
+    assert any("Attempts a task differ" in note for note in found.notes)
+    assert found.table["test"].iloc[0].startswith("sign-flip")
+    assert found.pass_at_k.groupby("side")["k"].max().to_dict() == {"daytona": 5, "docker": 1}
+    whole(found)
+
+
+def test_rewards_outside_the_unit_range(frame):
+    rng = np.random.default_rng(0)
+    base = rng.normal(100, 20, 40)
+    found = harbor_nb.compare(frame({"docker": list(base), "daytona": list(base + rng.normal(10, 3, 40))}), margin=5)
+    assert found.verdict == "better"
+    assert any("outside 0..1" in note for note in found.notes)
+    assert "points" not in found.headline
+    row = found.table.iloc[0]
+    assert row["low"] < 10 < row["high"]
+    assert found.pass_at_k.empty
+    whole(found)
+
+
+def test_nan_and_infinite_rewards_are_missing(frame):
+    data = frame({"docker": [1.0, 1.0, 1.0], "daytona": [np.nan, np.inf, 1.0]})
+    data["status"] = data["status"].where(np.isfinite(data["reward"]), "unscored")
+    found = harbor_nb.compare(data)
+    assert found.table["tasks"].tolist() == [1, 3]
+    assert found.excluded["trials"].sum() == 2
+    whole(found)
+
+
+def test_two_named_rewards_and_none_called_reward(frame):
+    data = frame({"docker": [0.5] * 3, "daytona": [0.5] * 3}).assign(reward=np.nan, reward_style=0.5, reward_tests=1.0)
+    found = harbor_nb.compare(data)
+    assert found.verdict == "none"
+    assert "choose outcome= one of 'reward_style', 'reward_tests'" in found.headline
+    whole(found)
+    named = harbor_nb.compare(data, outcome="style")
+    assert named.table["mean_side"].tolist() == [0.5, 0.5]
+    with pytest.raises(BadInputError, match="No outcome 'stile'"):
+        harbor_nb.compare(data, outcome="stile")
+
+
+def test_checksums_and_spellings(frame, trial):
+    rows = [
+        trial("same", "docker", 1.0), trial("same", "daytona", 1.0),
+        trial("changed", "docker", 1.0, task_checksum="a"), trial("changed", "daytona", 1.0, task_checksum="b"),
+        trial("prefix", "docker", 1.0), trial("prefix", "daytona", 1.0, provider="reseller"),
+        trial("who", "docker", 1.0), trial("who", "daytona", 1.0, agent="another"),
+        trial("alone", "docker", 1.0), trial("broken", "docker", 0.0), trial("broken", "daytona", task_checksum=None,
+        status="cancelled"),
+    ]  # fmt: skip
+    found = harbor_nb.compare(pd.DataFrame(rows))
+    reasons = found.excluded.set_index(["task", "side"])["reason"].to_dict()
+    near = "model spelled with another provider prefix: a near miss, not merged"
+    assert reasons == {
+        ("changed", "docker"): "other checksum on daytona", ("changed", "daytona"): "other checksum on docker",
+        ("prefix", "docker"): near, ("prefix", "daytona"): near,
+        ("who", "docker"): "not with this agent and model on daytona",
+        ("who", "daytona"): "not with this agent and model on docker",
+        ("alone", "docker"): "not on daytona", ("broken", "daytona"): "cancelled",
+    }  # fmt: skip
+    assert "other checksum on daytona" in found.headline
+    whole(found)
+
+
+def test_nothing_to_compare(frame):
+    one = frame({"docker": [1, 0]})
+    with pytest.raises(ComparisonError, match="only one environment: docker"):
+        harbor_nb.compare(one)
+    with pytest.raises(ComparisonError, match="no trials"):
+        harbor_nb.compare(one.iloc[:0])
+    with pytest.raises(BadInputError, match="no column 'colour'"):
+        harbor_nb.compare(one, by="colour")
+    with pytest.raises(BadInputError, match="margin must be above 0"):
+        harbor_nb.compare(one, margin=0)
+    two = frame({"e2b": [1], "modal": [1]})
+    with pytest.raises(BadInputError, match="Say which environment is the baseline, for example baseline='e2b'"):
+        harbor_nb.compare(two)
+    with pytest.raises(BadInputError, match="No environment 'docker'"):
+        harbor_nb.compare(two, baseline="docker")
+    with pytest.raises(BadInputError, match="holds no numbers"):
+        harbor_nb.compare(frame({"docker": [1], "daytona": [1]}), outcome="agent")
+
+
+def test_practice_and_recorded(frame):
+    data = frame({"docker": [1] * 80, "daytona": [1] * 80}).assign(recorded=True)
+    found = harbor_nb.compare(data)
+    assert found.verdict == "equivalent"
+    assert found.headline.startswith("[recorded]")
+    data["practice"] = data["environment"] == "daytona"
+    mixed = harbor_nb.compare(data)
+    assert mixed.verdict == "none"
+    assert mixed.labels == ["practice", "recorded"]
+    assert "practice trials are mixed with real ones" in mixed.headline
+    assert mixed.table["difference"].tolist() == [0, 0]
+    alike = harbor_nb.compare(data.assign(practice=True))
+    assert alike.verdict == "equivalent"
+    assert alike.headline.startswith("[practice, recorded]")
+    for comparison in (mixed, alike):
+        assert "practice" in whole(comparison)
+        assert "practice" in comparison.plot().svg
+
+
+def test_a_repaired_job_is_not_docker_versus_daytona(frame):
+    data = frame({"docker": [1, 1], "daytona": [1, 0]}).assign(job_path="jobs/one", job="one")
+    found = harbor_nb.compare(data)
+    assert found.verdict == "none"
+    assert "a repaired job ran its broken trials again elsewhere" in found.headline
+    marked = frame({"docker": [1, 1], "daytona": [1, 0]})
+    marked.attrs["repaired"] = True
+    assert harbor_nb.compare(marked).verdict == "none"
+
+
+def test_several_sides_are_corrected(frame):
+    weak = [0.0] * 20 + [1.0] * 180
+    data = frame({"docker": [1.0] * 200, "daytona": weak, "e2b": [1.0] * 200, "modal": [0.0] * 30 + [1.0] * 170})
+    alone = harbor_nb.compare(data[data["environment"].isin(["docker", "daytona"])])
+    found = harbor_nb.compare(data)
+    assert alone.verdict == "worse"
+    assert found.verdicts == {"daytona": "worse", "e2b": "equivalent", "modal": "worse"}
+    left = found.table[found.table["missing"] == "left out"].set_index("side")
+    assert left.loc["daytona", "p_holm"] == pytest.approx(2 * left.loc["daytona", "p_value"])
+    assert left.loc["modal", "p_holm"] == pytest.approx(3 * left.loc["modal", "p_value"])
+    assert any("Holm" in note for note in found.notes)
+    assert found.verdict == "daytona: worse; e2b: equivalent; modal: worse"
+    whole(found)
+
+
+def test_correction_takes_a_verdict_back(frame):
+    weak = [0.0] * 6 + [1.0] * 54
+    both = {"docker": [1.0] * 60, "daytona": weak, "e2b": weak, "modal": weak, "runloop": weak}
+    assert harbor_nb.compare(frame(dict(list(both.items())[:2]))).verdict == "worse"
+    assert set(harbor_nb.compare(frame(both)).verdicts.values()) == {"inconclusive"}
+
+
+def test_equivalent_with_a_small_difference(frame):
+    rng = np.random.default_rng(1)
+    base = list(rng.uniform(0.3, 0.6, 200))
+    found = harbor_nb.compare(frame({"docker": base, "daytona": [value + 0.01 for value in base]}))
+    assert found.verdict == "equivalent, small difference detected"
+    assert "with a small difference detected: +1.0 points, 90 % interval" in found.headline
+
+
+def test_trials_given_twice_count_once(frame):
+    data = frame({"docker": [1, 0], "daytona": [1, 0]}).assign(path=["a", "b", "c", "d"])
+    found = harbor_nb.compare(pd.concat([data, data]))
+    assert found.pairs["n"].tolist() == [1, 1]
+    assert found.notes[0].startswith("4 trials were given twice")
+
+
+def test_what_an_agent_wrote_is_shown_as_text(frame):
+    evil = "<script>alert(1)</script>\x1b[31m|`x`"
+    data = frame({"docker": {evil: 1.0}, "daytona": {evil: 0.0}})
+    found = harbor_nb.compare(data.assign(exception="<img src=x onerror=y>", fault="agent"))
+    for text in (found._repr_html_(), found.to_html()):
+        assert "<script>alert" not in text
+        assert "<img" not in text
+    assert "\x1b" not in str(found) + found.to_markdown() + found.to_html()
+    assert "<script" not in found.to_markdown().replace("\\<script", "")
+
+
+def test_ten_thousand_tasks_make_a_report_of_bounded_size(frame):
+    rng = np.random.default_rng(0)
+    sides = {side: list(rng.integers(2, size=10_000).astype(float)) for side in ("docker", "daytona")}
+    data = frame(sides)
+    found = harbor_nb.compare(data[(data.index % 7 > 0) | (data["environment"] == "docker")])
+    assert len(found._repr_html_()) < 30_000
+    assert len(found.to_html()) < 200_000
+    assert len(str(found)) < 20_000
+    assert len(found.excluded) > 1000
+    whole(found)
