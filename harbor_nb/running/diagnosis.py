@@ -1,5 +1,6 @@
 """Why trials failed: grouped, each with its cause, whose fault it is, what is so now, and the line that mends it."""
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,104 +15,83 @@ from harbor_nb.running.stuck import watched
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = ["job_path", "path", "trial", "task", "environment", "agent", "model", "status", "reward", "exception",
-            "failure", "fault", "message"]  # fmt: skip
-_ABOUT_HERE = set(
-    """key-missing key-half key-refused docker-not-found docker-no-permission docker-not-running compose-missing
-buildkit-missing missing-extra local-unavailable""".split()
+_COLUMNS = """job_path path trial task environment status reward exception failure fault message""".split()
+_TABLE = """failure trials tasks phase environment fault cause detail message fix now retry rewards reward_counts scored
+example""".split()
+_ABOUT_HERE = frozenset(
+    """key-missing key-half key-refused docker-not-found docker-no-permission docker-not-running
+compose-missing buildkit-missing missing-extra local-unavailable""".split()
 )
 _MAYBE_LACKING = {"reward-missing", "reward-empty", "reward-unreadable", "verifier-crash", "agent-exit"}
-_LIVE = ("starting", "running", "cancelling")
+_OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
 _LOOKED_AT = 500  # trials without an exception whose output is read
-
-
-@dataclass(frozen=True)
-class Group:
-    """Failures of one kind; `scored` ones have a reward, and show only in what was printed."""
-
-    name: str
-    count: int
-    tasks: tuple[str, ...]
-    phase: str | None
-    environment: str | None
-    fault: str
-    cause: str
-    message: str
-    fix: str
-    options: tuple[tuple[str, str], ...] = ()
-    detail: str | None = None
-    now: str | None = None
-    retry: bool = False
-    rewards: int = 0
-    reward_counts: bool = True
-    scored: bool = False
-    example: str = ""
-    log: str = ""
-    lines: tuple[str, ...] = ()
-    trials: tuple[str, ...] = field(default=(), repr=False)
-    jobs: tuple[str, ...] = ()
+_TO_NAME = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
+_UNKNOWN = KnownFailure("", "Not a failure that harbor_nb knows", _TO_NAME, "unknown")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What went wrong in a job or several; reads as text, shows as HTML, and `.table` is a DataFrame."""
+    """What went wrong in a job or several; reads as text, shows as HTML, and `.table` is a DataFrame.
+
+    `groups` are dicts with the columns of the table, `names` of the trials, `jobs`, `options` and the log's `lines`;
+    `running` tells of each trial that runs; `handle` is the line that gives `job`, or `jobs`.
+    """
 
     headline: str
-    groups: tuple[Group, ...]
+    groups: tuple[dict[str, Any], ...]
     running: tuple[dict[str, Any], ...] = ()
     handle: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
 
     @property
     def ok(self) -> bool:
         """Whether nothing failed and nothing looks hung."""
-        return not [group for group in self.groups if not group.scored] and not any(r["hung"] for r in self.running)
+        return all(group["scored"] for group in self.groups) and not any(row["hung"] for row in self.running)
 
     @property
     def table(self) -> "pd.DataFrame":
         """One row a group, most trials first."""
         import pandas as pd
 
-        names = "failure trials tasks phase environment fault cause detail message fix now retry rewards reward_counts"
-        rows = [
-            {**vars(group), "failure": group.name, "trials": group.count, "tasks": ", ".join(group.tasks)}
-            for group in self.groups
-        ]
-        return pd.DataFrame(rows, columns=[*names.split(), "scored", "example"])
+        return pd.DataFrame(list(self.groups), columns=_TABLE)
 
     def __str__(self) -> str:
-        return "\n".join([self.headline, *self.notes, *self._text()])
+        return "\n".join([self.headline, *self.notes, *([self.handle] if self.groups else []), *self._text()])
 
     __repr__ = __str__
 
     def _text(self) -> Iterator[str]:
-        if self.groups and self.handle:
-            yield self.handle
         for number, group in enumerate(self.groups, 1):
-            facts = [
-                f"{group.count} trial{'s' * (group.count != 1)}",
-                group.phase,
-                group.environment,
-                f"fault: {group.fault}",
-            ]
-            yield f"\n{number}. {group.name} · {' · '.join(fact for fact in facts if fact)}"
-            yield f"   {group.cause}" + (f" ({group.detail})" if group.detail else "")
-            for title, text in (("Message", group.message), ("Tasks", _some(group.tasks)), ("Now", group.now)):
-                if text:
-                    yield f"   {title}: {text}"
-            if group.rewards:
-                counts = "counts" if group.reward_counts else "does not count"
-                yield f"   {group.rewards} of them have a reward, which {counts}"
-            yield f"   Fix: {group.fix}"
-            yield from (f"   Or: {title}: {line}" for title, line in group.options if line != group.fix)
-            if group.lines:
-                yield f"   {group.log}:"
-                yield from (f"   | {line}" for line in group.lines)
+            yield f"\n{number}. {_title(group)}"
+            told = [(None if key == "Cause" else key, text) for key, text in _facts(group)]
+            yield from (f"   {key}: {text}" if key else f"   {text}" for key, text in told)
+            if group["lines"]:
+                yield f"   {group['log']} of {group['example']}:\n" + textwrap.indent(
+                    "\n".join(group["lines"]), "   | "
+                )
         for row in self.running:
             yield f"\n{'Looks hung' if row['hung'] else 'Running'}: {row['text']}"
 
     def _repr_html_(self) -> str:
-        return render("diagnosis", diagnosis=self, some=_some)
+        return render("diagnosis", diagnosis=self, title=_title, facts=_facts)
+
+
+def _title(group: dict[str, Any]) -> str:
+    count = f"{group['trials']} trial{'s' * (group['trials'] != 1)}" if group["trials"] else "the job itself"
+    parts = (group["failure"], count, group["phase"], group["environment"], f"fault: {group['fault']}")
+    return " · ".join(part for part in parts if part)
+
+
+def _facts(group: dict[str, Any]) -> list[tuple[str, str]]:
+    rewards = "counts" if group["reward_counts"] else "does not count"
+    rewards = f"{group['rewards']} of them have one, which {rewards}" if group["rewards"] else ""
+    told = [
+        ("Cause", group["cause"] + (f" ({group['detail']})" if group["detail"] else "")),
+        *((key, group[key.lower()]) for key in ("Message", "Tasks", "Now")),
+        ("Rewards", rewards), ("Fix", group["fix"]),
+        *(("Or", f"{title}: {line}") for title, line in group["options"] if line != group["fix"]),
+    ]  # fmt: skip
+    return [(key, text) for key, text in told if text]
 
 
 def diagnose(x: Any) -> Diagnosis:
@@ -130,132 +110,114 @@ def diagnose(x: Any) -> Diagnosis:
         >>> import harbor_nb
         >>> harbor_nb.diagnose(harbor_nb.sample_jobs()).table[["failure", "trials", "fix"]]  # doctest: +SKIP
     """
-    frame = _frame(x)
-    failed = frame[frame["exception"].notna() | frame["status"].isin(["cancelled", "unreadable"])]
-    groups = sorted((_group(part) for part in _parts(failed)), key=lambda group: -group.count)
-    groups += _broken_jobs(x, frame)
-    looked, lacking = _lacking(frame[frame["exception"].isna() & (frame["reward"] < 1)])
-    groups += lacking
-    running = tuple(watched(frame))
-    paths = sorted(set(frame["job_path"].dropna())) or [group.example for group in groups]
-    broken = sorted(set(failed["job_path"].dropna())) or paths
-    groups = [_mended(group, len(broken) > 1) for group in groups]
-    handle = f"jobs = {broken[:20]!r}" + f"  # and {len(broken) - 20} more" * (len(broken) > 20)
-    if len(broken) == 1:
-        handle = f"job = harbor_nb.attach({str(broken[0])!r})"
-    return Diagnosis(_headline(frame, failed, groups, paths), tuple(groups), running, clean(handle), looked)
-
-
-def _frame(x: Any) -> "pd.DataFrame":
     import pandas as pd
 
     from harbor_nb.results.frames import trials
 
-    if not isinstance(x, pd.DataFrame):
-        return trials(x, columns=_COLUMNS)
-    if absent := [name for name in _COLUMNS if name not in x.columns]:
+    frame = x if isinstance(x, pd.DataFrame) else trials(x, columns=_COLUMNS)
+    if absent := [name for name in _COLUMNS if name not in frame.columns]:
         raise BadInputError(
             f"the frame has no column {absent[0]!r}; give a whole trials(...) frame, or the job's folder"
         )
-    return x
+    failed = frame[frame["exception"].notna() | frame["status"].isin(["cancelled", "unreadable"])]
+    groups = sorted((_group(part) for part in _parts(failed)), key=lambda group: -int(group["trials"]))
+    groups += [] if x is frame else _broken_jobs(x, frame)
+    low = frame[frame["exception"].isna() & (frame["reward"] < 1)]
+    groups += _lacking(low)
+    notes = [f"{len(low)} scored below 1 without an error: the agent's result"] if len(low) else []
+    if len(low) > _LOOKED_AT:
+        notes.append(f"the output of {_LOOKED_AT} of them was read")
+    jobs = list(dict.fromkeys(job for group in groups for job in group["jobs"])) or list(frame["job_path"].unique())
+    handle = f"jobs = {jobs[:20]!r}" + f"  # and {len(jobs) - 20} more" * (len(jobs) > 20)
+    if len(jobs) == 1:
+        handle = f"job = harbor_nb.attach({str(jobs[0])!r})"
+    for group in groups:
+        _make_typable(group, many=len(jobs) > 1)
+    running = tuple(watched(frame))
+    return Diagnosis(_headline(frame, failed, groups, running), tuple(groups), running, clean(handle), tuple(notes))
 
 
 def _parts(failed: "pd.DataFrame") -> Iterator["pd.DataFrame"]:
-    text = failed["message"].where(failed["failure"].isna(), failed["failure"])
-    keys = [
-        text.fillna(""),
-        failed["exception"].where(failed["failure"].isna()).fillna(""),
-        failed["environment"].fillna(""),
-    ]
+    """Split by what failed and where: the known failure, else the exception and its message."""
+    unknown = failed["failure"].isna() | failed["failure"].isin(_OF_A_PHASE)
+    text = failed["failure"].mask(unknown, failed["message"]).fillna("")
+    keys = [text, failed["exception"].where(unknown).fillna(""), failed["environment"].fillna("")]
     yield from (part for _, part in failed.groupby(keys, sort=False))
 
 
-def _group(part: "pd.DataFrame") -> Group:
+def _group(part: "pd.DataFrame") -> dict[str, Any]:
     row = part.iloc[0]
     found, phase, step = raised(row["path"])
     exception = found.exception_type if found else _text(row["exception"])
     message = (found.exception_message if found else _text(row["message"])) or ""
-    environment = _text(row["environment"])
-    known = match(exception, message, phase=phase, environment=environment)
+    known = match(exception, message, phase=phase, environment=_text(row["environment"]))
     name, text = log(Path(row["path"]), phase, step)
-    if known is not None and known.name in _MAYBE_LACKING:
-        known = match(None, text, output=True) or known  # what the output tells is nearer to the cause
-        message = message if not known.output else text
-    shown = "" if known and known.output else normalise(message)
-    if step:
-        shown = f"in the step {step}: {shown}"
-    detail = known.detail(message) if known else None
-    title = known.name if known else exception or _text(row["status"]) or "unknown"
-    return _made(
-        title, known, part, shown, (phase, environment), detail=detail, fault=_text(row["fault"]), log=name, text=text
-    )
+    shown = ": ".join(part for part in (step and f"in the step {step}", exception, normalise(message)) if part)
+    if known is not None and known.name in _MAYBE_LACKING and (lacking := match(None, text, output=True)):
+        known, message = lacking, text  # what the output tells is nearer to the cause
+    title = exception or _text(row["status"]) or "unknown"
+    return _made(part, known, phase, shown, title=title, detail=known and known.detail(message), log=name, text=text)
 
 
 def _made(
-    name: str,
-    known: KnownFailure | None,
-    part: "pd.DataFrame",
-    message: str,
-    place: tuple[str | None, str | None],
-    **more: Any,
-) -> Group:
-    row = part.iloc[0]
-    unknown = "print(job.diagnose())  # harbor_nb.register_failure(...) gives it a name, once you know its cause"
-    return Group(
-        name=clean(name, 80), count=len(part), tasks=tuple(clean(t, 80) for t in dict.fromkeys(part["task"].dropna())),
-        phase=place[0], environment=place[1], fault=(known.fault if known else more["fault"]) or "unknown",
-        cause=known.cause if known else "Not a failure that harbor_nb knows", message=clean(message, 400),
-        fix=known.fix if known else unknown, options=known.options if known else (), detail=more["detail"],
-        now=_now(name, place[1]), retry=bool(known and known.retry),
-        rewards=int(part["reward"].notna().sum()) if not more.get("scored") else 0,
-        reward_counts=known.reward_counts if known else True, scored=bool(more.get("scored")),
-        example=str(row["path"]), log=more["log"], lines=last_lines(more["text"]), trials=tuple(part["trial"].dropna()),
-        jobs=tuple(dict.fromkeys(part["job_path"])),
-    )  # fmt: skip
+    part: "pd.DataFrame", known: KnownFailure | None, phase: str | None, message: str, **more: Any
+) -> dict[str, Any]:
+    row, told = part.iloc[0], known or _UNKNOWN
+    tasks = list(dict.fromkeys(part["task"].dropna()))
+    scored = bool(more.get("scored"))
+    name, environment = told.name or clean(more["title"], 80), _text(row["environment"])
+    return {
+        "failure": name, "trials": len(part), "names": list(part["trial"].dropna()), "phase": phase,
+        "tasks": clean(", ".join(tasks[:6])) + f" and {len(tasks) - 6} more" * (len(tasks) > 6),
+        "environment": environment, "fault": told.fault if known else _text(row["fault"]) or "unknown",
+        "cause": told.cause, "detail": more.get("detail"), "message": clean(message, 400), "fix": told.fix,
+        "options": told.options, "now": _now(name, environment), "retry": told.retry, "scored": scored,
+        "reward_counts": told.reward_counts, "rewards": 0 if scored else int(part["reward"].notna().sum()),
+        "example": clean(row["path"]), "log": more["log"], "lines": last_lines(more["text"]),
+        "jobs": list(part["job_path"].unique()),
+    }  # fmt: skip
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _some(names: tuple[str, ...], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _lacking(low: "pd.DataFrame") -> tuple[tuple[str, ...], list[Group]]:
+def _lacking(low: "pd.DataFrame") -> list[dict[str, Any]]:
     """Return what the output of trials that were scored below 1 tells of things that the image lacks."""
-    if low.empty:
-        return (), []
     seen: dict[tuple[Any, ...], list[int]] = {}
-    told: dict[tuple[Any, ...], tuple[KnownFailure, str | None, str, str]] = {}
-    for place, path in enumerate(low["path"].head(_LOOKED_AT)):
+    told: dict[tuple[Any, ...], tuple[KnownFailure, str, str]] = {}
+    for place, (path, environment) in enumerate(zip(low["path"][:_LOOKED_AT], low["environment"], strict=False)):
         name, text = log(Path(path), "verifier")
-        known = match(None, text, phase="verifier", output=True) if "verifier" in name else None
+        known = match(None, text, output=True) if "verifier" in name else None
         if known is not None:
-            key = (known.name, known.detail(text), _text(low["environment"].iloc[place]))
+            key = (known.name, known.detail(text), environment)
             seen.setdefault(key, []).append(place)
-            told.setdefault(key, (known, known.detail(text), name, text))
-    groups = [
-        _made(key[0], known, low.iloc[seen[key]], "", ("verifier", key[2]), detail=detail, log=name, text=text,
-              scored=True)
-        for key, (known, detail, name, text) in told.items()
-    ]  # fmt: skip
-    note = f"{len(low)} scored below 1 without an error: the agent's result" + (
-        f"; the output of {_LOOKED_AT} of them was read" if len(low) > _LOOKED_AT else ""
-    )
-    return (note,), sorted(groups, key=lambda group: -group.count)
+            told.setdefault(key, (known, name, text))
+    made = [
+        _made(low.iloc[seen[key]], known, "verifier", "", detail=key[1], log=name, text=text, scored=True)
+        for key, (known, name, text) in told.items()
+    ]
+    return sorted(made, key=lambda group: -int(group["trials"]))
 
 
-def _headline(frame: "pd.DataFrame", failed: "pd.DataFrame", groups: list[Group], paths: list[str]) -> str:
-    what = clean(paths[0]) if len(paths) == 1 else f"{len(paths)} jobs"
-    passed, scored = int((frame["reward"] >= 1).sum()), int((frame["status"] == "scored").sum())
-    going = int(frame["status"].isin(["running", "pending"]).sum())
-    rest = f"; {going} still to come" if going else ""
-    if failed.empty and not any(not group.scored for group in groups):
-        if frame.empty:
-            return f"{what}: no trial has begun"
-        return f"{what}: nothing failed: {scored} of {len(frame)} trials scored, {passed} passed{rest}"
-    return f"{what}: {len(failed)} of {len(frame)} trials failed, {passed} passed{rest}"
+def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
+    """Yield jobs that ended before their trials did: what their runner wrote of it."""
+    import pandas as pd
+
+    from harbor_nb.results.reading import find_jobs
+    from harbor_nb.running.owner import LIVE, OwnerRecord
+
+    begun = set(frame["job_path"])
+    for job in find_jobs(x):
+        owner = None if job.alive else OwnerRecord.read(Path(job.path))
+        if owner is None or not (owner.error or (job.path not in begun and owner.state in LIVE)):
+            continue
+        exception, _, message = (owner.error or ": the runner is gone").partition(": ")
+        known = match(exception or None, message, environment=owner.environment or None)
+        row = dict.fromkeys(_COLUMNS) | {"path": job.path, "job_path": job.path, "environment": owner.environment}
+        text = tail(Path(job.file("harbor_nb.log")))
+        more = {"title": exception, "log": "harbor_nb.log", "text": text, "detail": known and known.detail(message)}
+        yield _made(pd.DataFrame([row]), known, None, normalise(message), **more) | {"trials": 0}
 
 
 def _now(name: str, environment: str | None) -> str | None:
@@ -271,21 +233,18 @@ def _now(name: str, environment: str | None) -> str | None:
     return str(readiness) if not readiness.ready else f"{environment} is ready: what was missing then is there since"
 
 
-def _mended(group: Group, many: bool) -> Group:
-    """Return the group with a fix that can be typed: for several jobs, and never to where it failed or can't run."""
-    from dataclasses import replace
-
+def _make_typable(group: dict[str, Any], many: bool) -> None:
+    """Make the fix a line that works when typed: for several jobs, and never to where it failed or can't run."""
     from harbor_nb.backends.readiness import check
 
-    fix, options = group.fix, [*group.options]
+    fix, options = group["fix"], group["options"]
     for target, other in (("docker", "local"), ("local", "docker")):
-        if f'environment="{target}"' in fix and (group.environment == target or not check(target).ready):
+        if f'environment="{target}"' in fix and (group["environment"] == target or not check(target).ready):
             fix = fix.replace(f'environment="{target}"', f'environment="{other}"')
             break
-    lines = [(title, line) for title, line in options if f'environment="{group.environment}"' not in line]
-    if many:
-        fix, lines = _plural(fix), [(title, _plural(line)) for title, line in lines]
-    return replace(group, fix=fix, options=tuple(lines))
+    options = [(title, line) for title, line in options if f'environment="{group["environment"]}"' not in line]
+    group["fix"] = _plural(fix) if many else fix
+    group["options"] = [(title, _plural(line) if many else line) for title, line in options]
 
 
 def _plural(line: str) -> str:
@@ -293,24 +252,16 @@ def _plural(line: str) -> str:
     return f"for job in map(harbor_nb.attach, jobs): {line}" if "job." in line else line
 
 
-def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[Group]:
-    """Yield jobs that ended before any trial began: what their runner wrote of it."""
-    import pandas as pd
-
-    from harbor_nb.results.reading import find_jobs
-    from harbor_nb.running.owner import OwnerRecord
-
-    if isinstance(x, pd.DataFrame):
-        return
-    begun = set(frame["job_path"])
-    for job in find_jobs(x):
-        owner = OwnerRecord.read(Path(job.path))
-        if owner is None or job.alive or not (owner.error or (job.path not in begun and owner.state in _LIVE)):
-            continue
-        exception, _, message = (owner.error or "").partition(": ")
-        lost = not owner.error
-        known = match(None if lost else exception, "the runner is gone" if lost else message)
-        row = {"path": job.path, "job_path": job.path, "task": None, "trial": None, "reward": None}
-        name, text = "harbor_nb.log", tail(Path(job.file("harbor_nb.log")))
-        yield _made(known.name if known else exception, known, pd.DataFrame([row]), normalise(message),
-                    (None, owner.environment), detail=None, fault=None, log=name, text=text)  # fmt: skip
+def _headline(frame: "pd.DataFrame", failed: "pd.DataFrame", groups: list[Any], running: tuple[Any, ...]) -> str:
+    jobs = list(frame["job_path"].unique()) or [job for group in groups for job in group["jobs"]]
+    what = clean(jobs[0]) if len(jobs) == 1 else f"{len(jobs)} jobs"
+    passed, scored = int((frame["reward"] >= 1).sum()), int((frame["status"] == "scored").sum())
+    going = int(frame["status"].isin(["running", "pending"]).sum())
+    rest = f"; {going} still to come" if going else ""
+    if hung := sum(row["hung"] for row in running):
+        rest += f", of which {hung} look hung"
+    if all(group["scored"] for group in groups):
+        if frame.empty:
+            return f"{what}: no trial has begun"
+        return f"{what}: nothing failed: {scored} of {len(frame)} trials scored, {passed} passed{rest}"
+    return f"{what}: {len(failed)} of {len(frame)} trials failed, {passed} passed{rest}"

@@ -26,6 +26,7 @@ class Span:
     value: int
     end: int
     comma: int | None = None
+    flow: bool = False
 
 
 class Document:
@@ -52,7 +53,10 @@ class Document:
         import yaml
 
         try:
-            data = json.loads(_without_comments(self.text)) if self.kind == "json" else yaml.safe_load(self.text)  # type: ignore[no-untyped-call] # PyYAML has no types
+            try:
+                data = json.loads(_plain(self.text)) if self.kind == "json" else _load(self.text)
+            except ValueError:
+                data = _load(_plain(self.text))  # a comma too many is none to YAML
         except (ValueError, yaml.YAMLError, RecursionError) as error:  # its text may hold a value: only the first line
             told = redact((str(error).splitlines() or ["nested too deeply"])[0])
             raise BadInputError(f"{self.file} is not {self.kind.upper()}: {told}") from None
@@ -64,64 +68,55 @@ class Document:
 
     def edit(self, path: _Path, value: Any) -> None:
         """Set or delete one member, at most two levels deep."""
-        spans = _json_spans(self.text) if self.kind == "json" else _yaml_spans(self.text, self.file)
+        spans = _spans(_plain(self.text) if self.kind == "json" else self.text, self.file)
         span = spans.get(path)
-        if span is None and value is DELETE:
-            return
-        if span is None and len(path) > 1 and not isinstance(self.parse().get(path[0]), dict):
-            self.edit(path[:1], {path[1]: value})
-        elif span is None:
-            self._add(path, value, spans)
-        elif value is DELETE:
+        if span is not None and value is DELETE:
             self._cut(path, span, spans)
-        else:
-            self.text = self.text[: span.value] + json.dumps(value) + self.text[span.end :]
+        elif span is not None:
+            space = " " if self.kind == "yaml" and self.text[span.value - 1] == ":" else ""
+            self.text = self.text[: span.value] + space + json.dumps(value) + self.text[span.end :]
+        elif value is not DELETE and len(path) > 1 and not isinstance(self.parse().get(path[0]), dict):
+            self.edit(path[:1], {path[1]: value})
+        elif value is not DELETE:
+            self._add(path, value, spans)
 
     def _siblings(self, path: _Path, spans: dict[_Path, Span]) -> list[Span]:
         own = (span for other, span in spans.items() if other[:-1] == path[:-1] and other != path)
         return sorted(own, key=lambda span: span.key)
 
-    def _line(self, place: int) -> int:
-        return self.text.rfind("\n", 0, place) + 1
+    def _lines(self, start: int, end: int) -> tuple[int, int]:
+        """Return where the lines begin and end that hold this part of the text."""
+        return self.text.rfind("\n", 0, start) + 1, self.text.find("\n", end) + 1 or len(self.text)
 
     def _add(self, path: _Path, value: Any, spans: dict[_Path, Span]) -> None:
         siblings = self._siblings(path, spans)
-        flow = self.kind == "json" or (len(path) > 1 and self.text[spans[path[:1]].value] == "{")
+        flow = siblings[-1].flow if siblings else self.kind == "json" or len(path) > 1
         member = f"{json.dumps(path[-1]) if flow else path[-1]}: {json.dumps(value)}"
         newline = "\r\n" if "\r\n" in self.text else "\n"
-        if not siblings:
-            place = (
-                spans[path[:-1]].value + 1 if len(path) > 1 else self.text.index("{") + 1 if flow else len(self.text)
-            )
+        if not siblings:  # an empty mapping
+            place = spans[path[:-1]].value + 1 if len(path) > 1 else self.text.find("{") + 1 or len(self.text)
         else:
             last = siblings[-1]
-            indent = self.text[self._line(last.key) : last.key]
-            own_line = not indent.strip()
-            place = last.end if flow else self._rest_of_line(last.end)
-            after_comma = "" if last.comma is not None else ","
+            line, after = self._lines(last.key, last.end)
+            indent = self.text[line : last.key]
             if flow:
                 place = last.end if last.comma is None else last.comma + 1
-                member = after_comma + (f"{newline}{indent}" if own_line else " ") + member
+                member = ("," if last.comma is None else "") + (" " if indent.strip() else newline + indent) + member
             else:
+                place = after
                 member = newline * (not self.text[:place].endswith("\n")) + indent + member + newline
         self.text = self.text[:place] + member + self.text[place:]
 
-    def _rest_of_line(self, place: int) -> int:
-        found = self.text.find("\n", place)
-        return len(self.text) if found < 0 else found + 1
-
     def _cut(self, path: _Path, span: Span, spans: dict[_Path, Span]) -> None:
         start, end = span.key, span.end if span.comma is None else span.comma + 1
-        flow = self.kind == "json" or "{" in self.text[self._line(start) : start]
-        rest = self.text[end : self._rest_of_line(end)]
-        alone = not self.text[self._line(start) : start].strip()
-        if not flow or (alone and re.fullmatch(r"[ \t]*(?://[^\n]*|#[^\n]*)?\r?\n?", rest)):
-            start, end = self._line(start), self._rest_of_line(end)  # with the comment that speaks of it
+        line, after = self._lines(start, end)
+        alone = not self.text[line:start].strip() and re.fullmatch(r"\s*(?:(?://|#).*)?\s*", self.text[end:after])
+        if alone or not span.flow:
+            start, end = line, after  # with the comment that speaks of it
         before = [other for other in self._siblings(path, spans) if other.key < span.key]
         self.text = self.text[:start] + self.text[end:]
         if span.comma is None and before and before[-1].comma is not None:
-            comma = before[-1].comma
-            self.text = self.text[:comma] + self.text[comma + 1 :]
+            self.text = self.text[: before[-1].comma] + self.text[before[-1].comma + 1 :]
 
     def write(self) -> Path:
         """Replace the file in one step; what it held goes to a backup beside it, whose path is returned."""
@@ -150,52 +145,23 @@ class Document:
         return backup
 
 
-def _without_comments(text: str) -> str:
-    kept = [word for word in _TOKEN.findall(text) if not word.startswith(("//", "/*"))]
-    following = [*kept[1:], ""]
-    return " ".join(
-        word for word, after in zip(kept, following, strict=True) if not (word == "," and after in ("}", "]"))
-    )
-
-
-def _json_spans(text: str) -> dict[_Path, Span]:
-    """Give the members of the first two levels; deeper ones are part of their parent's value."""
-    spans: dict[_Path, Span] = {}
-    path: list[str | None] = []  # the key at each open level; None in a list, "" before a key
-    key_at, expects_key, open_span = 0, False, None
-    for token in _TOKEN.finditer(text):
-        word, at = token[0], token.start()
-        if word.startswith(("//", "/*")):
-            continue
-        if word in ("}", "]"):
-            path.pop()
-            expects_key = False
-        elif word == ",":
-            if path and path[-1] is not None:
-                if open_span := spans.get(tuple(map(str, path))):
-                    open_span.comma = at
-                expects_key = True
-            continue
-        elif word == ":":
-            expects_key = False
-            continue
-        elif path and path[-1] is not None and expects_key:
-            path[-1], key_at = json.loads(word) if word[0] == '"' else word, at
-            continue
-        elif path and path[-1] is not None and len(path) <= 2 and None not in path:
-            spans[tuple(map(str, path))] = Span(key_at, at, token.end())
-        if word in ("{", "["):
-            path.append("" if word == "{" else None)
-            expects_key = word == "{"
-        elif path and path[-1] is not None and len(path) <= 2 and (found := spans.get(tuple(map(str, path)))):
-            found.end = token.end()
-    return spans
-
-
-def _yaml_spans(text: str, file: Path) -> dict[_Path, Span]:
+def _load(text: str) -> Any:
     import yaml
 
-    root = yaml.compose(text, yaml.SafeLoader)  # type: ignore[no-untyped-call] # PyYAML has no types
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # type: ignore[no-untyped-call] # noqa: S506
+
+
+def _plain(text: str) -> str:
+    """Return JSON with its comments and tabs as spaces, so that what is left is YAML too, place by place."""
+    words = _TOKEN.sub(lambda word: " " * len(word[0]) if word[0][:2] in ("//", "/*") else word[0], text)
+    return re.sub(r"[^\S\n]", " ", words)
+
+
+def _spans(text: str, file: Path) -> dict[_Path, Span]:
+    """Give the members of the first two levels; deeper ones are part of their parent's value."""
+    import yaml
+
+    root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # type: ignore[no-untyped-call] # no types
     spans: dict[_Path, Span] = {}
 
     def end(node: Any) -> int:
@@ -213,9 +179,12 @@ def _yaml_spans(text: str, file: Path) -> dict[_Path, Span]:
                         f"{file} takes {'.'.join(place)} from an anchor; write it out, then repair again"
                     )
                 continue
-            comma = re.match(r"\s*,", text[end(value) :]) if node.flow_style else None
-            spans[place] = Span(key.start_mark.index, value.start_mark.index, end(value),
-                                end(value) + comma.end() - 1 if comma else None)  # fmt: skip
+            comma = re.compile(r"\s*,").match(text, end(value)) if node.flow_style else None
+            last = comma.end() - 1 if comma else None
+            start = value.start_mark.index
+            if getattr(value, "flow_style", None) is False:
+                start = text.index(":", key.end_mark.index) + 1
+            spans[place] = Span(key.start_mark.index, start, end(value), last, bool(node.flow_style))
             if not path and isinstance(value, yaml.MappingNode):
                 walk(value, place)
 

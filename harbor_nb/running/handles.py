@@ -17,6 +17,9 @@ from harbor_nb.running.owner import OwnerRecord, live_jobs
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harbor_nb.running.diagnosis import Diagnosis
+    from harbor_nb.running.repairs import Repair
+
 _ENDED = frozenset({"finished", "cancelled", "failed", "lost", "unknown"})
 _POLL_SEC = 0.1
 
@@ -126,6 +129,18 @@ class Job:
         from harbor_nb.results import frames
 
         return frames.trials(self.path)
+
+    def diagnose(self) -> "Diagnosis":
+        """Say why trials failed, whose fault it was, and the line that mends it; see `harbor_nb.diagnose`."""
+        from harbor_nb.running.diagnosis import diagnose
+
+        return diagnose(self)
+
+    def repair(self, environment: str | None = None, **settings: Any) -> "Repair":
+        """Plan to run this job again so that it works; the arguments are those of `harbor_nb.repair`."""
+        from harbor_nb.running.repairs import repair
+
+        return repair(self, environment, **settings)
 
     def __repr__(self) -> str:
         counts = self.counts

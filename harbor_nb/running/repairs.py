@@ -186,7 +186,7 @@ def find_broken(folder: Any = "jobs") -> "Jobs":
     from harbor_nb.running.diagnosis import diagnose
     from harbor_nb.running.handles import Job, Jobs
 
-    found = {path for group in diagnose(folder).groups if group.name in _SPOILED for path in group.jobs}
+    found = {path for group in diagnose(folder).groups if group["failure"] in _SPOILED for path in group["jobs"]}
     return Jobs(Job(Path(path)) for path in sorted(found))
 
 
