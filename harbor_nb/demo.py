@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from harbor_nb.running.handles import Jobs
 
 AGENTS = ("oracle", "nop")
+_SHOWN = [
+    "environment", "agent", "n", "scored", "missing", "score", "score_low", "score_high",
+    "environment_setup_sec", "agent_sec", "verifier_sec", "total_sec",
+]  # fmt: skip
 
 
 def choose_environments(wanted: Sequence[str] = ()) -> tuple[list[str], list[str]]:
@@ -105,11 +109,16 @@ def _report(trials: "pd.DataFrame", folder: Path) -> None:
 
     from harbor_nb._display import render
     from harbor_nb.results import charts
+    from harbor_nb.results.comparison import compare
     from harbor_nb.results.summaries import summary
 
     table = summary(trials, by=["environment", "agent"])
     per_task = trials.pivot_table(index="task", columns=["environment", "agent"], values="reward", aggfunc="mean")
-    print(f"\n{table.to_string()}\n\nReward per task\n{per_task.to_string()}\n")
+    headline = compare(trials).headline if trials["environment"].nunique() > 1 else ""
+    short = table[_SHOWN].round(2).to_string(index=False, na_rep="-")
+    print(f"\n{short}\n\nReward per task\n{per_task.to_string(na_rep='-')}\n")
+    if headline:
+        print(f"{headline}\n")
     rewards, phases = charts.rewards_chart(trials), charts.phases_chart(trials)
     rewards.save(folder / "rewards.png")
     phases.save(folder / "phases.png")
@@ -117,7 +126,8 @@ def _report(trials: "pd.DataFrame", folder: Path) -> None:
     recorded = bool(trials["recorded"].fillna(False).any())
     page = render(
         "demo_report",
-        summary=table.reset_index().to_dict("split"),
+        headline=headline,
+        summary=table[_SHOWN].to_dict("split"),
         per_task=per_task.reset_index().to_dict("split"),
         rewards=Markup(rewards.svg),  # noqa: S704 - drawn by vl-convert, which escapes every text
         phases=Markup(phases.svg),  # noqa: S704

@@ -166,3 +166,58 @@ def _verdict(answer: Any) -> str:
     _need(word not in {"better", "worse"}, "0 lies inside the 95 % interval, so chance alone could have made it.")
     _need(word != "equivalent", "the 90 % interval reaches to +0.06, past the margin of 0.05.")
     return "neither a difference nor its absence is shown; more tasks would settle it."
+
+
+@_check("01-cloud")
+def _cloud(answer: Any, table: pd.DataFrame) -> str:
+    _need(isinstance(answer, list | set | tuple | pd.Series), "give a list of names.")
+    first = table.head(6)
+    right = set(first.loc[(first["runs"] == "cloud") & first["needs_key"], "name"])
+    extra, lacking = sorted(set(answer) - right), sorted(right - set(answer))
+    _need(
+        not extra, f"{', '.join(map(str, extra))}: not a first-class environment that runs in a cloud and needs a key."
+    )
+    _need(not lacking, f"{', '.join(lacking)} is missing.")
+    return f"{len(right)} clouds, each with a key of its own."
+
+
+@_check("02-interval")
+def _interval(answer: Any, comparison: Any) -> str:
+    _need(isinstance(answer, tuple | list) and len(answer) == 2, "give two numbers, (low, high).")
+    row = comparison.table.iloc[0]
+    low, high = (_number(value) for value in answer)
+    _need(low <= high, "the lower end comes first.")
+    ninety = (float(row["low_90"]), float(row["high_90"]))
+    _need(
+        abs(low - ninety[0]) > 1e-9 or ninety[0] == row["low"], "that is the 90 % interval, which decides equivalence."
+    )
+    _need(
+        abs(low - row["low"]) < 1e-9 and abs(high - row["high"]) < 1e-9,
+        "read `low` and `high` in the first row of the table.",
+    )
+    inside = (
+        "0 lies inside, so no difference is shown" if row["low"] <= 0 <= row["high"] else "0 lies outside: a difference"
+    )
+    return f"{row['low']:+.2f} to {row['high']:+.2f}; {inside}."
+
+
+@_check("03-missing")
+def _missing(answer: Any, trials: pd.DataFrame) -> str:
+    _need(isinstance(answer, tuple) and len(answer) == 2, "give a tuple, as in (3, True).")
+    count, zero = answer
+    right = int(trials["reward"].isna().sum())
+    _need(_number(count) == right, f"{count} is not the number of trials whose reward is missing (isna).")
+    _need(not zero, "look at their fault: the agent never ran, so a 0 would blame it for a missing key.")
+    return f"{right}, and it stays missing."
+
+
+@_check("04-full-marks")
+def _full_marks(answer: Any, trials: pd.DataFrame) -> str:
+    _need(isinstance(answer, set | list | tuple), f"a set of names is wanted, this is a {type(answer).__name__}.")
+    oracle = trials[trials["agent"] == "oracle"]
+    lowest = oracle.groupby("environment")["reward"].min()
+    right = set(lowest.index[lowest == 1])
+    extra, lacking = sorted(set(answer) - right), sorted(right - set(answer))
+    _need(not extra, f"not every trial of the oracle got 1.0 on {', '.join(map(str, extra))}.")
+    _need(not lacking, f"{', '.join(lacking)} is missing.")
+    return f"{len(right)} environments."

@@ -27,8 +27,7 @@ def _runs(*command: str) -> str | None:
 collect_ignore = [
     test
     for room, tests in {
-        "harbor_nb/running/events.py": ["widgets/test_widget_panels.py"],
-        "harbor_nb/running/diagnosis.py": ["browser/test_stories.py", "browser/test_looks.py", "test_cli.py"],
+        "harbor_nb/running/diagnosis.py": ["test_cli.py"],
     }.items()
     if not (ROOT / room).exists()
     for test in tests

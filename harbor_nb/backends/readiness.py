@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harbor_nb._display import clean, render
 from harbor_nb.backends.catalog import FIRST_CLASS, RECORDS, EnvironmentRecord, sdk_version
+from harbor_nb.backends.practice import settings
 from harbor_nb.credentials import stored_names
 from harbor_nb.credentials._known import is_placeholder, known, value_doubts
 from harbor_nb.errors import BadInputError
@@ -81,18 +82,20 @@ def warns(reason: str, fix: str) -> Finding:
     return Finding("warns", reason, fix)
 
 
-def check(name: str, live: bool = False) -> Readiness:
+def check(name: str, live: bool = False, practice: Any = None) -> Readiness:
     """Tell whether an environment can run a job here and now; takes 10 seconds at most and raises no SystemExit.
 
     Args:
         name: an environment type that the installed Harbor knows, or an import path `module:Class`.
         live: also ask the vendor's API, through its SDK, whether it takes the key.
+        practice: a job that runs with practice: its practice cloud is asked in the vendor's place.
 
     Returns:
         The readiness: what blocks it (certain) and what is in doubt, each with what mends it.
 
     Raises:
         BadInputError: there is no such environment.
+        ProviderError: the job has no practice cloud that answers.
 
     Example:
         >>> check("local").name
@@ -106,6 +109,16 @@ def check(name: str, live: bool = False) -> Readiness:
         return Readiness(name, tuple(docker_findings()), live=live)
     if name not in FIRST_CLASS:
         return _other(name)
+    stand_in = settings(practice).get(name)
+    if practice is not None and stand_in is None:
+        raise BadInputError(f"that job has no practice cloud of {name}; name the environment that it runs on")
+    if stand_in is not None:
+        findings = list(_sdk(RECORDS[name]))
+        if live and not findings:
+            from harbor_nb.backends.providers import ping
+
+            findings = ping(name, stand_in)
+        return Readiness(name, tuple(findings), live=live)
     findings = list(_sdk(RECORDS[name])) or [*_credentials(RECORDS[name]), *_address(RECORDS[name])]
     asked = live and not any(finding.level == "blocks" for finding in findings)
     if asked:

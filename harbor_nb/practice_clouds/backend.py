@@ -16,7 +16,6 @@ from typing import Any
 
 from harbor_nb._redaction import redact
 from harbor_nb.practice_clouds.description import Faults
-from harbor_nb.practice_clouds.files import Files
 from harbor_nb.sandbox import Image, Sandbox, build_image
 
 log = logging.getLogger("harbor_nb.practice")
@@ -51,12 +50,12 @@ class Box:
     labels: dict[str, str]
     image: Image
     sandbox: Sandbox
-    files: Files
     created_at: datetime
     expires_at: datetime | None = None
     values: dict[str, Any] = field(default_factory=dict)  # what the vendor was told about it
     tasks: set["asyncio.Task[Any]"] = field(default_factory=set)  # running commands
     ended: bool = False
+    gone: asyncio.Event = field(default_factory=asyncio.Event)  # set with `ended`
     ended_at: datetime | None = None
 
     def spawn(self, work: Any) -> "asyncio.Task[Any]":
@@ -147,7 +146,7 @@ class Backend:
             sandbox = await Sandbox.start(image, name=f"{self.vendor}-{box_id}", network=network, env=env)
         finally:
             self._starting -= 1
-        box = Box(box_id, name, dict(labels or {}), image, sandbox, Files(sandbox), datetime.now(UTC), values=values)
+        box = Box(box_id, name, dict(labels or {}), image, sandbox, datetime.now(UTC), values=values)
         if self.faults.expire_after is not None:
             lifetime_sec = min(lifetime_sec or self.faults.expire_after, self.faults.expire_after)
         if lifetime_sec is not None:
@@ -188,6 +187,7 @@ class Backend:
         if box.ended:
             return
         box.ended, box.ended_at = True, datetime.now(UTC)
+        box.gone.set()
         for task in list(box.tasks):
             task.cancel()
         await asyncio.gather(*box.tasks, return_exceptions=True)

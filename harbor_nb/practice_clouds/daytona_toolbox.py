@@ -5,6 +5,7 @@ import json
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -14,8 +15,9 @@ from starlette.routing import Route
 
 from harbor_nb.errors import BadInputError, SandboxError
 from harbor_nb.practice_clouds.backend import Backend, Box, MissingError
-from harbor_nb.practice_clouds.files import Entry
+from harbor_nb.practice_clouds.files import letters, look, move, store
 from harbor_nb.practice_clouds.http import json_answer
+from harbor_nb.sandbox import FileStat
 
 _HOLD_SEC = 0.5  # that the first look at a command waits for its end; saves the SDK's sleep of a second
 _AT = "/toolbox/{id}"
@@ -35,12 +37,12 @@ class _Command:
         return {"id": self.id, "command": self.command, **code}
 
 
-def _info(entry: Entry) -> dict[str, Any]:
-    letters = "".join(letter if entry.mode >> (8 - place) & 1 else "-" for place, letter in enumerate("rwxrwxrwx"))
+def _info(entry: FileStat) -> dict[str, Any]:
     when = datetime.fromtimestamp(entry.modified, UTC)
     return {
-        "name": entry.name, "path": entry.path, "isDir": entry.kind == "directory", "size": entry.size,
-        "mode": f"{'d' if entry.kind == 'directory' else '-'}{letters}", "permissions": f"{entry.mode & 0o7777:04o}",
+        "name": PurePosixPath(entry.path).name, "path": entry.path, "isDir": entry.kind == "folder",
+        "size": entry.size, "mode": f"{'d' if entry.kind == 'folder' else '-'}{letters(entry.mode)}",
+        "permissions": f"{entry.mode & 0o7777:04o}",
         "owner": entry.owner, "group": entry.group, "modTime": f"{when:%Y-%m-%d %H:%M:%S} +0000 UTC",
         "modifiedAt": when.isoformat(),
     }  # fmt: skip
@@ -177,7 +179,7 @@ class Toolbox:
                     path = paths.get(name.removesuffix(".file"))
                     if path is None:
                         raise BadInputError(f"{name} has no path")
-                    await box.files.write(path, value.file)
+                    await store(box.sandbox, path, value.file)
         return Response(status_code=200)
 
     async def bulk_download(self, request: Request) -> Response:
@@ -185,7 +187,7 @@ class Toolbox:
         parts = []
         for path in (await request.json())["paths"]:
             try:
-                name, kind, body = "file", "application/octet-stream", await box.files.read(path)
+                name, kind, body = "file", "application/octet-stream", await box.sandbox.read_file(path)
             except OSError as error:
                 missing = isinstance(error, FileNotFoundError)
                 code, text = (404, "FILE_NOT_FOUND") if missing else (400, "INVALID_FILE_PATH")
@@ -203,25 +205,24 @@ class Toolbox:
         return Response(body, media_type=f"multipart/form-data; boundary={boundary}")
 
     async def download(self, request: Request) -> Response:
-        body = await self._box(request).files.read(request.query_params["path"])
+        body = await self._box(request).sandbox.read_file(request.query_params["path"])
         return Response(body, media_type="application/octet-stream")
 
     async def info(self, request: Request) -> Response:
-        return json_answer(_info(await self._box(request).files.stat(request.query_params["path"], follow=True)))
+        return json_answer(_info(await look(self._box(request).sandbox, request.query_params["path"])))
 
     async def list_files(self, request: Request) -> Response:
         asked = request.query_params
-        found = await self._box(request).files.list(asked.get("path") or ".", int(asked.get("depth") or 1))
+        found = await self._box(request).sandbox.list_dir(asked.get("path") or ".", int(asked.get("depth") or 1))
         return json_answer([_info(entry) for entry in found])
 
     async def make_folder(self, request: Request) -> Response:
         box, path = self._box(request), request.query_params["path"]
-        await box.files.make_folder(path)
-        await box.sandbox.exec(["chmod", request.query_params.get("mode") or "755", path], cwd="/")
+        await box.sandbox.make_dir(path, int(request.query_params.get("mode") or "755", 8))
         return Response(status_code=201)
 
     async def move(self, request: Request) -> Response:
-        await self._box(request).files.move(request.query_params["source"], request.query_params["destination"])
+        await move(self._box(request).sandbox, request.query_params["source"], request.query_params["destination"])
         return Response(status_code=200)
 
     async def permissions(self, request: Request) -> Response:
@@ -235,7 +236,7 @@ class Toolbox:
         return Response(status_code=200)
 
     async def delete_file(self, request: Request) -> Response:
-        await self._box(request).files.remove(request.query_params["path"])
+        await self._box(request).sandbox.remove(request.query_params["path"])
         return Response(status_code=204)
 
     async def work_dir(self, request: Request) -> Response:

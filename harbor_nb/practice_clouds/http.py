@@ -131,7 +131,7 @@ class Guard:
             if status:
                 raise
             await self.vendor.failure(_known(error, where, self.name))(scope, receive, counted)
-        level = logging.INFO if status >= 400 else logging.DEBUG
+        level = logging.INFO if status >= 400 and status != 404 else logging.DEBUG  # SDKs ask whether things exist
         log.log(
             level,
             "practice %s: %s -> %d (%.0f ms)",

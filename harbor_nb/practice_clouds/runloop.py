@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from harbor_nb.errors import BadInputError, SandboxError
 from harbor_nb.practice_clouds.backend import Backend, Box, MissingError, QuotaError, RateLimitError
+from harbor_nb.practice_clouds.files import store
 from harbor_nb.practice_clouds.http import NotServedError, TooLargeError, UnauthorizedError, json_answer
 from harbor_nb.practice_clouds.runloop_images import Images, page
 from harbor_nb.sandbox import Image
@@ -238,9 +239,11 @@ class Cloud(Images):
     async def upload_file(self, request: Request) -> Response:
         box = self.backend.box(request.path_params["id"])
         async with request.form() as form:
-            await box.files.write(str(form["path"]), form["file"].file)  # type: ignore[union-attr]  # a text there is a bad call
+            await store(box.sandbox, str(form["path"]), form["file"].file)  # type: ignore[union-attr]  # a text there is a bad call
         return json_answer({})
 
     async def download_file(self, request: Request) -> Response:
         box = self.backend.box(request.path_params["id"])
-        return Response(await box.files.read((await request.json())["path"]), media_type="application/octet-stream")
+        return Response(
+            await box.sandbox.read_file((await request.json())["path"]), media_type="application/octet-stream"
+        )

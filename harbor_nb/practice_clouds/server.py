@@ -139,4 +139,25 @@ async def _daytona(server: PracticeServer) -> None:
         await asyncio.gather(*(task for _one, task in running))
 
 
-_SERVERS: dict[str, Any] = {"daytona": _daytona, "runloop": _rest}
+async def _modal(server: PracticeServer) -> None:
+    from harbor_nb.practice_clouds.modal import Cloud
+    from harbor_nb.practice_clouds.modal_images import Blobs
+
+    cloud = Cloud(server.backend)
+    blobs = Blobs(cloud.images)
+    (listener, port), (blob_listener, blob_port) = loopback(), loopback()
+    blobs.environ(f"http://127.0.0.1:{blob_port}")
+    running, task = await serve_http(application(blobs, "modal blobs"), blob_listener)
+    served = cloud.server()
+    await served.start(sock=listener)
+    try:
+        await server.until_closed(cloud.environ(f"http://127.0.0.1:{port}"))
+    finally:
+        running.should_exit = True
+        served.close()
+        await server.backend.close()  # ends the commands that calls wait for
+        await task
+        await served.wait_closed()
+
+
+_SERVERS: dict[str, Any] = {"daytona": _daytona, "e2b": _rest, "modal": _modal, "runloop": _rest}

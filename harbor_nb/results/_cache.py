@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+from pyarrow import feather
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the columns or their meaning change; files of another version are never read."""
 
 FEWEST = 32
@@ -33,29 +34,22 @@ def folder() -> Path | None:
 
 def _file(job: str) -> Path | None:
     base = folder()
-    name = hashlib.sha256(os.path.realpath(job).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    name = hashlib.sha256(os.fsencode(os.path.realpath(job))).hexdigest()[:32]
     return None if base is None else base / f"{name}.arrow"
 
 
-def read(job: str, columns: Sequence[str] | None) -> pa.Table | None:
-    """Return the remembered rows of a job folder, or None; a damaged or foreign file counts as none."""
+def read(job: str, columns: Sequence[str]) -> pa.Table | None:
+    """Return columns of the remembered rows of a job folder, or None; a damaged or foreign file counts as none."""
     path = _file(job)
     if path is None:
         return None
     try:
-        with pa.OSFile(str(path)) as source:
-            schema = pa.ipc.open_file(source).schema
-            if schema.metadata is None or schema.metadata.get(b"job") != os.fsencode(os.path.realpath(job)):
-                return None
-            included = None if columns is None else [schema.get_field_index(name) for name in columns]
-            options = pa.ipc.IpcReadOptions(included_fields=included)
-            table = pa.ipc.open_file(source, options=options).read_all()
+        table = feather.read_table(path, columns=columns, use_threads=False)
         table.validate()
         os.utime(path)
     except (OSError, pa.ArrowException):
         return None
-    table = table.replace_schema_metadata(None)
-    return table if columns is None else table.select(list(columns))
+    return table
 
 
 def write(job: str, table: pa.Table) -> None:
@@ -66,9 +60,7 @@ def write(job: str, table: pa.Table) -> None:
     draft = path.with_name(f"{path.stem}.{os.getpid()}.{secrets.token_hex(4)}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        marked = table.combine_chunks().replace_schema_metadata({"job": os.fsencode(os.path.realpath(job))})
-        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, marked.schema) as writer:
-            writer.write_table(marked)
+        feather.write_feather(table.combine_chunks(), draft, compression="uncompressed")
         draft.replace(path)
         _prune(path.parent)
     except (OSError, pa.ArrowException):
@@ -77,18 +69,9 @@ def write(job: str, table: pa.Table) -> None:
 
 
 def _prune(base: Path) -> None:
-    """Delete the oldest files above the bound, and drafts that a killed process left."""
-    files = []
-    for path in base.iterdir():
-        with contextlib.suppress(OSError):
-            facts = path.stat()
-            if path.suffix == ".draft" and time.time() - facts.st_mtime > 3600:
-                path.unlink()
-            files.append((facts.st_mtime, facts.st_size, path))
-    total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files, key=lambda item: item[0]):
-        if total <= MOST_BYTES:
-            return
-        with contextlib.suppress(OSError):
-            path.unlink()
-            total -= size
+    """Delete the least recently used files above the bound, and drafts that a killed process left."""
+    total = 0
+    for used, size, path in sorted(((f := p.stat()).st_mtime, f.st_size, p) for p in base.iterdir())[::-1]:
+        total += size
+        if total > MOST_BYTES or (path.suffix == ".draft" and time.time() - used > 3600):
+            path.unlink(missing_ok=True)

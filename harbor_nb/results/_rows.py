@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import batched, chain, compress
 from operator import attrgetter
 from typing import Any
@@ -17,23 +18,13 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 from harbor_nb._redaction import redact
-from harbor_nb.results import _cache
+from harbor_nb.results import _cache, reading
 from harbor_nb.results._models import AgentInfo, Model, TrialConfig, TrialResult, Usage, record, speakable
-from harbor_nb.results.reading import (
-    FLAGS,
-    LARGEST,
-    AbsentError,
-    JobFolder,
-    UnreadableError,
-    parse_time,
-    read_or_none,
-    read_struct,
-)
 
-PHASES = {
-    "environment_setup": "environment_setup", "agent_setup": "agent_setup", "agent": "agent_execution",
+PHASES = {name: name for name in ("environment_setup", "agent_setup")} | {
+    "agent": "agent_execution",
     "verifier": "verifier",
-}  # fmt: skip
+}
 """The phases that a result times, in their order, and what it calls them."""
 
 TIMES = ["started_at", "finished_at", *(f"{phase}_{end}" for phase in PHASES for end in ("started_at", "finished_at"))]
@@ -41,9 +32,9 @@ _TEXT, _INTEGER, _FLOAT = pa.large_string(), pa.int64(), pa.float64()
 TIME = pa.timestamp("us", "UTC")
 _REWARD = pa.struct([("name", _TEXT), ("value", _FLOAT)])
 _USAGE = {
-    "tokens_in": "n_input_tokens", "tokens_cached": "n_cache_tokens", "tokens_out": "n_output_tokens",
-    "cost_usd": "cost_usd",
-}  # fmt: skip
+    f"tokens_{name}": f"n_{kind}_tokens" for name, kind in (("in", "input"), ("cached", "cache"), ("out", "output"))
+}
+_USAGE["cost_usd"] = "cost_usd"
 _SPENT = [(name, _FLOAT if name == "cost_usd" else _INTEGER) for name in _USAGE]
 _PATHS = {
     "trial_id": "id",
@@ -68,7 +59,7 @@ _NOTHING = record("Nothing", **dict.fromkeys(_WORDS, str))()  # what is not ther
 _KEYS = ["trial", "size", "mtime_ns"]
 _MESSAGE = 4000  # characters of an exception's message that are kept: its head and its tail
 _RACY_NS = 2_000_000_000  # a file younger than this may change again within one tick of the clock
-_CHUNK = 2_000  # trials a table; keeps Python's objects few
+_CHUNK = 1_000  # trials a table: few of Python's objects at a time, and these still in the processor's cache
 _VERSION_NUMBER = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+[\w.+-]*")
 _decode = msgspec.json.Decoder(TrialResult).decode
 _LOCAL = "harbor_nb.local:LocalEnvironment"
@@ -125,9 +116,15 @@ def _raised(result: Any) -> Any:
 
 def _phase(result: Any, raised: Any) -> str | None:
     """Return the phase in which it was raised: the last that had begun by then."""
-    spans = ((phase, getattr(result, field)) for phase, field in PHASES.items())
-    when = raised.occurred_at or "~"
-    begun = [phase for phase, span in spans if span and span.started_at and span.started_at[:26] <= when]
+    when, start, end = map(reading.parse_time, (raised.occurred_at, result.started_at, result.finished_at))
+    if when and start and end and not (reading.has_zone(raised.occurred_at) or start <= when <= end):
+        when = end - (end - when) % timedelta(minutes=30)  # Harbor 0.1 wrote this one time in local time
+    begun = [
+        phase
+        for phase, field in PHASES.items()
+        if (began := reading.parse_time((getattr(result, field) or _NOTHING).started_at))
+        and (when is None or began <= when)
+    ]
     return begun[-1] if begun else None
 
 
@@ -166,7 +163,7 @@ def arrow(values: Sequence[Any], kind: pa.DataType) -> Any:
         try:
             return arrow(values, pa.string()).cast(TIME)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            return pa.array([parse_time(value) if isinstance(value, str) else value for value in values], TIME)
+            return pa.array([reading.parse_time(value) if isinstance(value, str) else value for value in values], TIME)
     if isinstance(values, pa.Array):
         return values
     try:
@@ -180,9 +177,11 @@ def arrow(values: Sequence[Any], kind: pa.DataType) -> Any:
 
 def _of(things: Iterable[Any], path: str) -> list[Any]:
     """Return the value at the end of a path of fields, of each thing; None where the path breaks off."""
-    for name in path.split("."):
-        things = map(attrgetter(name), [thing or _NOTHING for thing in things])
-    return list(things)
+    first, *rest = path.split(".")
+    values = list(map(attrgetter(first), things))
+    for name in rest:
+        values = list(map(attrgetter(name), [value or _NOTHING for value in values]))
+    return values
 
 
 def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
@@ -193,10 +192,13 @@ def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
             not begun), and a TrialResult.
     """
     *head, results = zip(*entries, strict=True) if entries else ((),) * 6
-    raised, rewards = [_raised(r) for r in results], [_rewards(r.verifier_result) for r in results]
-    spent = [_usage(r) for r in results]
+    raised, spent, steps = (_of(results, field) for field in ("exception_info", "agent_result", "step_results"))
+    if any(steps):
+        raised, spent = [_raised(r) for r in results], [_usage(r) for r in results]
+    rewards = [_rewards(verified) for verified in _of(results, "verifier_result")]
     columns: dict[str, Any] = {
         **dict(zip(SCHEMA.names, head, strict=False)),
+        "mtime_ns": _settled(head[2]),
         **{name: _of(results, path) for name, path in _PATHS.items()},
         "environment": [r.config and environment_name(r.config.environment) for r in results],
         "agent": [r.agent_info.name if r.agent_info else r.config and agent_name(r.config.agent) for r in results],
@@ -204,9 +206,9 @@ def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
         "exception": [error and error.exception_type for error in raised],
         "exception_message": _redacted([error and _cut(error.exception_message) for error in raised]),
         "phase": [error and _phase(r, error) for r, error in zip(results, raised, strict=True)],
-        **{name: _of(spent, field) for name, field in _USAGE.items()},
-        "n_steps": [len(r.step_results or " ") if done else None for r, done in zip(results, head[-1], strict=True)],
-        "steps": [r.step_results and [_step(step) for step in r.step_results] for r in results],
+        **{name: _of([used or _NOTHING for used in spent], field) for name, field in _USAGE.items()},
+        "n_steps": [len(own or " ") if done else None for own, done in zip(steps, head[-1], strict=True)],
+        "steps": [own and [_step(step) for step in own] for own in steps],
     }
     names, values = list(chain(*rewards)), [value for each in rewards for value in each.values()]
     flat = pa.StructArray.from_arrays([arrow(names, _TEXT), arrow(values, _FLOAT)], fields=list(_REWARD))
@@ -238,12 +240,12 @@ def _planned(config: Any) -> Any:
     return TrialResult(task_name=name, source=source, config=config, agent_info=info)
 
 
-def linked_rows(job: JobFolder) -> pa.Table:
+def linked_rows(job: reading.JobFolder) -> pa.Table:
     """Return a row for each link that stands where a trial folder should."""
     return _table([(name, -1, -1, "a symbolic link, not followed", False, _planned(None)) for name in job.links])
 
 
-def pending_rows(job: JobFolder) -> pa.Table:
+def pending_rows(job: reading.JobFolder) -> pa.Table:
     """Return the trials that a live job's lock names and for which there is no folder yet."""
 
     def key(config: Any) -> tuple[Any, ...]:
@@ -251,7 +253,9 @@ def pending_rows(job: JobFolder) -> pa.Table:
         return (_task_name(config.task), *((agent.name, agent.import_path, agent.model_name) if agent else ()))
 
     planned = job.lock.trials or () if job.alive and job.lock is not None else ()
-    configs = [read_or_none(job.file(f"{n}{os.sep}config.json"), TrialConfig) for n in job.trial_names if planned]
+    configs = [
+        reading.read_or_none(job.file(f"{n}{os.sep}config.json"), TrialConfig) for n in job.trial_names if planned
+    ]
     begun = Counter(key(config) for config in configs if config is not None)
     entries = []
     for config in planned:
@@ -261,26 +265,33 @@ def pending_rows(job: JobFolder) -> pa.Table:
     return _table(entries)
 
 
-def _result(folder: str, name: str, size: int) -> tuple[str | None, bool, Any]:
-    """Return why a trial is unreadable, whether it finished, and its result, whatever is in its folder."""
+def _entry(folder: str, name: str) -> tuple[Any, ...]:
+    """Return what `_table` wants to know of a trial folder, whatever is in it."""
     path = f"{folder}{os.sep}{name}{os.sep}"
     try:
-        return None, True, _quickly(f"{path}result.json", size)
+        facts, result = _quickly(f"{path}result.json")
     except (OSError, ValueError, RecursionError):  # the rare rest: find out why, and whether another try helps
         try:
-            return None, True, read_struct(f"{path}result.json", TrialResult)[0]
-        except UnreadableError as error:
-            reason = None if isinstance(error, AbsentError) else f"result.json: {error}"
-            return reason, False, _planned(read_or_none(f"{path}config.json", TrialConfig))
+            result, facts = reading.read_struct(f"{path}result.json", TrialResult)
+        except reading.UnreadableError as error:
+            reason = None if isinstance(error, reading.AbsentError) else f"result.json: {error}"
+            return name, -1, -1, reason, False, _planned(reading.read_or_none(f"{path}config.json", TrialConfig))
+    return name, facts.st_size, facts.st_mtime_ns, None, True, result
 
 
-def _quickly(path: str, size: int) -> Any:
+def _quickly(path: str) -> tuple[os.stat_result, Any]:
     """Read and decode one result with as few calls as can be; anything odd raises."""
-    descriptor = os.open(path, FLAGS)
+    descriptor = os.open(path, reading.FLAGS)
     try:
-        return _decode(os.read(descriptor, min(size, LARGEST) + 1))
+        facts = os.fstat(descriptor)
+        return facts, _decode(os.read(descriptor, min(facts.st_size, reading.LARGEST) + 1))
     finally:
         os.close(descriptor)
+
+
+def _read(folder: str, names: Sequence[str]) -> pa.Table:
+    chunks = (_table([_entry(folder, name) for name in part]) for part in batched(names, _CHUNK))
+    return pa.concat_tables([SCHEMA.empty_table(), *chunks])
 
 
 def _with_attempts(table: pa.Table) -> pa.Table:
@@ -295,19 +306,25 @@ def _with_attempts(table: pa.Table) -> pa.Table:
     return table.set_column(SCHEMA.get_field_index("attempt"), "attempt", attempts)
 
 
+def _settled(mtimes_ns: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Return times of change, -1 where a file is so young that it may change again within one tick of the clock."""
+    settled = np.array(mtimes_ns, np.int64)
+    settled[time.time_ns() - settled < _RACY_NS] = -1
+    return settled
+
+
 def _facts(folder: str, names: Sequence[str]) -> pa.Table:
-    """Return size and modification time of each result, -1 where there is none or it may still be in the writing."""
+    """Return size and modification time of each result, -1 where there is none."""
     paths = os.fsencode("\0".join([f"{folder}{os.sep}{name}{os.sep}result.json" for name in names])).split(b"\0")
     half = len(paths) // 2
-    try:
-        with ThreadPoolExecutor(2) as threads:  # pyarrow lets go of Python's lock, os.lstat of each does not pay
+    try:  # pyarrow asks for all without Python's lock, so two threads take half the time
+        with ThreadPoolExecutor(2) as threads:
             found = threads.map(LocalFileSystem().get_file_info, (paths[:half], paths[half:]))
             facts = [(-1, -1) if i.size is None else (i.size, i.mtime_ns) for part in found for i in part]
     except OSError:  # one of them may not be looked at
         facts = [_fact(path) for path in paths]
-    sizes, mtimes = np.array(facts, np.int64).reshape(-1, 2)[: len(names)].T.copy()
-    mtimes[time.time_ns() - mtimes < _RACY_NS] = -1
-    return pa.table({"trial": arrow(names, _TEXT), "size": sizes, "mtime_ns": mtimes})
+    sizes, mtimes_ns = zip(*facts, strict=True)
+    return pa.table({"trial": arrow(names, _TEXT), "size": sizes, "mtime_ns": _settled(mtimes_ns)})
 
 
 def _fact(path: bytes) -> tuple[int, int]:
@@ -318,17 +335,7 @@ def _fact(path: bytes) -> tuple[int, int]:
     return facts.st_size, facts.st_mtime_ns
 
 
-def _read(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
-    """Read the results of these trials."""
-    facts = zip(names, *(listed[key].to_pylist() for key in _KEYS), strict=True)
-    tables = (
-        _table([(trial, size, mtime, *_result(folder, name, size)) for name, trial, size, mtime in part])
-        for part in batched(facts, _CHUNK)
-    )
-    return pa.concat_tables([SCHEMA.empty_table(), *tables])
-
-
-def load(job: JobFolder, columns: Sequence[str]) -> pa.Table:
+def load(job: reading.JobFolder, columns: Sequence[str]) -> pa.Table:
     """Return the job's trials as a table of `SCHEMA`, from the cache as far as no file changed since.
 
     Args:
@@ -336,13 +343,17 @@ def load(job: JobFolder, columns: Sequence[str]) -> pa.Table:
         columns: The columns of `SCHEMA` that are needed.
     """
     names = job.trial_names
-    listed = _facts(job.path, names)
-    if job.only is not None or len(names) < _cache.FEWEST:
-        return _with_attempts(_read(job.path, names, listed)).select(columns)
-    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns])))
-    if known is not None and known.select(_KEYS).equals(listed) and pc.min(listed["mtime_ns"]).as_py() >= 0:
-        return known.select(columns)
-    return _update(job.path, names, listed).select(columns)
+    remember = job.only is None and len(names) >= _cache.FEWEST
+    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns]))) if remember else None
+    if known is not None:
+        listed = _facts(job.path, names)
+        if known.select(_KEYS).equals(listed) and pc.min(listed["mtime_ns"]).as_py() >= 0:
+            return known.select(columns)
+        return _update(job.path, names, listed).select(columns)
+    table = _with_attempts(_read(job.path, names))
+    if remember:
+        _cache.write(job.path, table)
+    return table.select(columns)
 
 
 def _update(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
@@ -353,8 +364,7 @@ def _update(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
     before = cached.select(_KEYS).take(place)
     same = pc.and_(pc.equal(before["size"], listed["size"]), pc.equal(before["mtime_ns"], listed["mtime_ns"]))
     same = pc.fill_null(pc.and_(same, pc.greater_equal(listed["mtime_ns"], 0)), False)
-    changed = pc.invert(same).to_numpy()
-    fresh = _read(folder, list(compress(names, changed)), listed.filter(pa.array(changed)))
+    fresh = _read(folder, list(compress(names, pc.invert(same).to_pylist())))
     table = pa.concat_tables([cached.take(place.filter(same)), fresh])
     table = _with_attempts(table.take(pc.sort_indices(table["trial"])))
     if (pc.sum(pc.greater_equal(fresh["mtime_ns"], 0)).as_py() or 0) > max(16, len(table) // 50):

@@ -232,11 +232,12 @@ def compare(
         for side, row, p_holm, word in zip(sides, rows, corrected, words, strict=True):
             row |= {"p_holm": p_holm, "verdict": "none" if side.refused else word}
             side.rows[convention] = pd.Series({"side": side.other, "missing": convention, **row})
-    return _assemble(found, sides, by, margin, outcome)
+    return _assemble(found, sides, margin, outcome, calibration)
 
 
-def _assemble(found: _pairing.Sides, sides: list[Side], by: str, margin: float, outcome: str) -> Comparison:
+def _assemble(found: _pairing.Sides, sides: list[Side], margin: float, outcome: str, calibration: Any) -> Comparison:
     """Put the parts of all sides together."""
+    by = sides[0].by
     notes = list(found.notes)
     if len(sides) > 1:
         notes.append(
@@ -255,6 +256,8 @@ def _assemble(found: _pairing.Sides, sides: list[Side], by: str, margin: float, 
         notes.append("Attempts a task differ; each task weighs the same, however many attempts it had.")
     used = pd.concat([side.used for side in sides])
     used = used[~used.index.duplicated()]
+    if calibration is not None and (unknown := calibration.unknown(used)):
+        notes.append(f"{unknown:,} of the compared tasks were not calibrated on every environment.")
     labels = [name for name in ("practice", "recorded") if used[name].any()]
     counts = [_measures.flips(side.pairs, side.low + side.scale / 2, side.other) for side in sides]
     ratios = [_measures.phases(side.used, found.key, found.baseline, side.other) for side in sides]

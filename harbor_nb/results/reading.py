@@ -3,6 +3,7 @@
 import errno
 import glob
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from harbor_nb.errors import BadInputError
 from harbor_nb.results._models import JobConfig, JobLock, JobResult, Owner, TrialConfig, decode
@@ -27,6 +28,7 @@ _HALF_WRITTEN_SEC = 2.0
 _RE_READS = 3
 _HEARTBEAT_SEC = 60.0
 _FOREIGN_LIFE_SEC = 6 * 3600.0
+_ZONE = re.compile(r"T.*(Z|[+-]\d\d:?\d\d)$")
 _LIVE = {"starting", "running", "cancelling"}
 
 
@@ -57,8 +59,8 @@ def is_link(path: str) -> bool:
     return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises there
 
 
-def open_safely(path: str) -> tuple[int, os.stat_result]:
-    """Open a plain file and return its descriptor and facts; links, folders and pipes are refused with a reason."""
+def open_safely(path: str) -> tuple[BinaryIO, os.stat_result]:
+    """Open a plain file and return it and its facts; links, folders and pipes are refused with a reason."""
     try:
         descriptor = os.open(path, FLAGS)
     except OSError as error:
@@ -69,24 +71,19 @@ def open_safely(path: str) -> tuple[int, os.stat_result]:
     if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
         raise UnreadableError("a folder, not a file" if stat.S_ISDIR(facts.st_mode) else "not a plain file")
-    return descriptor, facts
+    return os.fdopen(descriptor, "rb"), facts
 
 
-def read_bytes(path: str, limit: int = LARGEST) -> tuple[bytes, os.stat_result]:
-    """Return a file's bytes, at most `limit`, and its facts from before the reading."""
-    descriptor, facts = open_safely(path)
-    try:
-        size = facts.st_size
-        if size > limit:
-            raise UnreadableError(f"{size:,} bytes, more than the {limit:,} that are read")
-        data = os.read(descriptor, size + 1)
-        while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
-            data += more
-    except OSError as error:
-        raise UnreadableError(_reason(error)) from None
-    finally:
-        os.close(descriptor)
-    return data, facts
+def read_bytes(path: str) -> tuple[bytes, os.stat_result]:
+    """Return a file's bytes, at most `LARGEST`, and its facts from before the reading."""
+    file, facts = open_safely(path)
+    with file:
+        if facts.st_size > LARGEST:
+            raise UnreadableError(f"{facts.st_size:,} bytes, more than the {LARGEST:,} that are read")
+        try:
+            return file.read(facts.st_size + 1), facts
+        except OSError as error:
+            raise UnreadableError(_reason(error)) from None
 
 
 def read_struct(path: str, kind: Any) -> tuple[Any, os.stat_result]:
@@ -134,17 +131,15 @@ class JobFolder:
         """The names of its trial folders, sorted; linked ones go to `links`, and why it can't be listed to `broken`."""
         if self.only is not None or self.broken:
             return [self.only] if self.only else []
-        names = []
         try:
-            with os.scandir(self.path) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        names.append(entry.name)
-                    elif entry.is_symlink() and entry.is_dir():
-                        self.links.append(entry.name)
+            with os.scandir(self.path) as scan:
+                entries = list(scan)
         except OSError as error:
             self.broken = _reason(error)
-        return sorted(name for name in names if name[0] != ".")
+            return []
+        self.links = sorted(entry.name for entry in entries if entry.is_symlink() and entry.is_dir())
+        found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return sorted([name for name in found if name[0] != "."])
 
     def file(self, name: str) -> str:
         """The path of a file of the job."""
@@ -185,6 +180,11 @@ class JobFolder:
             return False
         touched = [Path(self.file(name)) for name in ("result.json", "job.log")]
         return any(time.time() - p.stat().st_mtime < _FOREIGN_LIFE_SEC for p in touched if p.exists())
+
+
+def has_zone(text: str | None) -> bool:
+    """Tell whether an ISO 8601 time names its zone."""
+    return _ZONE.search(text or "") is not None
 
 
 def parse_time(text: str | None) -> datetime | None:

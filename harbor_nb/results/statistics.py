@@ -371,6 +371,37 @@ def tasks_needed(difference: float, sd: float, *, equivalence: bool = False, pow
     return int(np.ceil(max(needed, floor)))
 
 
+def power_text(tasks: int, attempts: int = 1, difference: float = 0.05, sd: float | None = None) -> str:
+    """Say what a comparison of so many tasks and attempts can tell, with its assumptions; for a plan's preview.
+
+    Args:
+        tasks: Tasks that both sides run.
+        attempts: Attempts a side on each task.
+        difference: The difference to see, in units of the reward.
+        sd: Standard deviation of the paired differences, of a pilot; None assumes pass or fail at a rate of 50 %, the
+            worst case, with every task's chance the same on both sides.
+
+    Returns:
+        One sentence.
+
+    Example:
+        >>> power_text(5).split(" (")[0]
+        '5 tasks x 1 attempt: differences of 89 points or more would show'
+    """
+    from scipy import stats
+
+    known = difference_sd(attempts=attempts) if sd is None else sd
+    least = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * known / np.sqrt(tasks)
+    wanted = tasks_needed(difference, known)
+    basis = "pass rate 50 %" if sd is None else f"standard deviation {sd:.2f} as in the pilot"
+    count = f"{attempts} attempt{'s' if attempts > 1 else ''}"
+    more = f", or {int(np.ceil(attempts * wanted / tasks)):,} attempts a task" if sd is None and wanted > tasks else ""
+    return (
+        f"{tasks:,} tasks x {count}: differences of {100 * min(least, 1):.0f} points or more would show (80 % power, "
+        f"{basis}); {100 * difference:g} points takes {wanted:,} tasks x {count}{more}."
+    )
+
+
 def difference_sd(rate: float = 0.5, attempts: int = 1, between: float = 0.0) -> float:
     """Return the standard deviation of paired differences that stated assumptions give (Miller 2024, section 5).
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from harbor_nb.errors import BadInputError
 from harbor_nb.results.frames import trials
+from harbor_nb.results.statistics import student
 
 _SECONDS = [f"{phase}_sec" for phase in ("environment_setup", "agent_setup", "agent", "verifier", "teardown", "total")]
 _SUMS = ["tokens_in", "tokens_cached", "tokens_out", "cost_usd"]
@@ -46,19 +47,10 @@ def interval(values: np.ndarray[Any, Any], level: float = 0.95) -> tuple[float, 
     """
     from scipy import stats
 
-    count = len(values)
-    if count == 0:
-        return float("nan"), float("nan")
-    if np.isin(values, (0.0, 1.0)).all():
-        z = stats.norm.ppf(0.5 + level / 2)
-        rate = values.mean()
-        centre = (rate + z * z / (2 * count)) / (1 + z * z / count)
-        half = z / (1 + z * z / count) * np.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
-        return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
-    if count == 1:
-        return float("nan"), float("nan")
-    half = stats.t.ppf(0.5 + level / 2, count - 1) * values.std(ddof=1) / np.sqrt(count)
-    return float(values.mean() - half), float(values.mean() + half)
+    if len(values) and np.isin(values, (0.0, 1.0)).all():
+        ends = stats.binomtest(int(values.sum()), len(values)).proportion_ci(level, method="wilson")
+        return float(ends.low), float(ends.high)
+    return student(values, level)
 
 
 def _line(group: pd.DataFrame) -> dict[str, Any]:

@@ -15,6 +15,7 @@ LOCAL = "harbor_nb.local:LocalEnvironment"
 _PATHS = frozenset(
     "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills".split()
 )
+_LARGEST_BYTES = 10 * 2**20
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-(.*))?\}")
 _SECRET_ARGUMENT = re.compile(r"(api_?key|secret|password|token|credentials?)$", re.IGNORECASE)
 
@@ -24,6 +25,33 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     near = difflib.get_close_matches(word, names, 1, 0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; choose one of {', '.join(names)}"
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read a config that `harbor run -c` takes: JSON, JSON with comments, or YAML."""
+    file = Path(path).expanduser()
+    try:
+        if file.stat().st_size > _LARGEST_BYTES:
+            raise BadInputError(f"{file} is larger than 10 MB; it can't be a job config")
+        text = file.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadInputError(f"{file} is not text; give a JSON or YAML file") from None
+    except OSError as error:
+        raise BadInputError(f"can't read {file}: {error.strerror}") from None
+    try:
+        if text.lstrip().startswith(("{", "//", "/*")) and file.suffix not in (".yaml", ".yml"):
+            import json5
+
+            data = json5.loads(text)
+        else:
+            import yaml
+
+            data = yaml.safe_load(text)  # type: ignore[no-untyped-call] # PyYAML has no types
+    except Exception as error:  # noqa: BLE001 - each parser has its own; the text may hold a value, so only its first line
+        raise BadInputError(f"{file} is neither JSON nor YAML: {redact(str(error).splitlines()[0])}") from None
+    if not isinstance(data, dict):
+        raise BadInputError(f"{file} does not hold a mapping; a job config has keys such as 'tasks' and 'agents'")
+    return data
 
 
 def validated(config: Mapping[str, Any]) -> Any:
@@ -53,15 +81,15 @@ def _known_fields() -> set[str]:
     return {name for part in (*parts, job.RetryConfig, job.JobConfig) for name in part.model_fields}
 
 
-def absolute(part: Any, key: str = "") -> Any:
-    """Return a config with each path to something here made absolute: the runner works in another folder."""
+def absolute(part: Any, key: str = "", base: Path | None = None) -> Any:
+    """Return a config with each path to something at `base`, or here, made absolute: the runner works elsewhere."""
     if isinstance(part, Mapping):
         remote = part.get("git_url") or part.get("repo")
-        return {name: value if remote else absolute(value, name) for name, value in part.items()}
+        return {name: value if remote else absolute(value, name, base) for name, value in part.items()}
     if isinstance(part, list | tuple):
-        return [absolute(value, key) for value in part]
+        return [absolute(value, key, base) for value in part]
     if key in _PATHS and isinstance(part, str | Path):
-        path = Path(part).expanduser()
+        path = (base or Path()) / Path(part).expanduser()
         return str(path.resolve()) if path.exists() else str(part)
     return part
 

@@ -1,4 +1,4 @@
-"""The event log of a job: appended by its runner, a line an event; nothing here may disturb a trial."""
+"""The event log of a job: its runner appends a line an event, its handles follow; nothing here may disturb a trial."""
 
 import contextlib
 import json
@@ -9,17 +9,21 @@ from harbor_nb._display import clean
 from harbor_nb.running.owner import now
 
 FILE = "harbor_nb.events.jsonl"
+PHASES = ("setup", "agent", "verifier")
 _NAMES = {
     "START": "trial_start", "ENVIRONMENT_START": "environment_start", "AGENT_START": "agent_start",
     "AGENT_END": "agent_end", "VERIFICATION_START": "verification_start", "END": "trial_end", "CANCEL": "trial_cancel",
 }  # fmt: skip
+_PHASE_AFTER = {"trial_start": "setup", "agent_start": "agent", "verification_start": "verifier", "trial_end": ""}
 
 
 class EventLog:
-    """Appends to `harbor_nb.events.jsonl`; a full disk costs an event, never a trial."""
+    """A job's `harbor_nb.events.jsonl`; a full disk costs an event, never a trial."""
 
     def __init__(self, job: Path) -> None:
         self._path = job / FILE
+        self._at = 0
+        self._phase: dict[str, str] = {}
 
     def add(self, event: str, **values: Any) -> None:
         """Write one event with its time; values are cleaned and redacted."""
@@ -35,14 +39,29 @@ class EventLog:
             if event.name in _NAMES:
                 job.add_hook(event, self._hook(_NAMES[event.name]))
 
+    def phases(self) -> dict[str, str]:
+        """Give the phase that each trial is in (setup, agent, verifier; empty when ended), reading only what is new."""
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            file.seek(self._at)
+            fresh = file.read()
+            whole = fresh[: fresh.rfind(b"\n") + 1]
+            self._at += len(whole)
+            for line in whole.splitlines():
+                with contextlib.suppress(ValueError):
+                    event = json.loads(line)
+                    phase = _PHASE_AFTER.get(event.get("event"))
+                    if event.get("event") == "job_start":  # a resumed job begins with no trial running
+                        self._phase.clear()
+                    elif phase is not None:
+                        self._phase[event["trial"]] = phase
+        return self._phase
+
     def _hook(self, name: str) -> Any:
         async def hook(event: Any) -> None:
             with contextlib.suppress(Exception):  # Harbor lets what a hook raises fall into the trial
                 told = _outcome(event.result) if name == "trial_end" else {}
-                agent = event.config.agent
-                self.add(
-                    name, trial=event.trial_name, task=event.task_name, agent=agent.name or agent.import_path, **told
-                )
+                who = event.config.agent.name or event.config.agent.import_path
+                self.add(name, trial=event.trial_name, task=event.task_name, agent=who, **told)
 
         return hook
 
@@ -50,8 +69,7 @@ class EventLog:
 def _outcome(result: Any) -> dict[str, Any]:
     rewards = (result.verifier_result.rewards if result.verifier_result else None) or {}
     only = next(iter(rewards.values())) if len(rewards) == 1 else None
-    raised = result.exception_info or next(
-        (step.exception_info for step in result.step_results or [] if step.exception_info), None
-    )
+    steps = (step.exception_info for step in result.step_results or [] if step.exception_info)
+    raised = result.exception_info or next(steps, None)
     failure = {"exception": raised.exception_type, "message": raised.exception_message} if raised else {}
     return {"reward": rewards.get("reward", only), **failure}

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BadInputError, JobExistsError
 from harbor_nb.running.owner import OwnerRecord, remember_launch
+from harbor_nb.running.practice import handed
 
 if TYPE_CHECKING:
     from harbor_nb.running.handles import Job
 
 _LEAST_FREE_BYTES = 100 * 2**20
 _PIPE_BYTES = 2**20
+_children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def start(
@@ -27,14 +29,19 @@ def start(
     practice: Any = None,
 ) -> "Job":  # fmt: skip
     """Make the folder of a new job and start its runner."""
-    folder = Path(config["jobs_dir"]) / config["job_name"]
+    folder = make_folder(config)
+    record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
+    return spawn(folder, config, record, secrets, practice)
+
+
+def make_folder(config: Mapping[str, Any]) -> Path:
+    """Make a new job's folder; of two launches at the same moment one makes it."""
+    folder = Path(config["jobs_dir"], config["job_name"])
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder.parent).free < _LEAST_FREE_BYTES:
-            raise BadInputError(
-                f"less than 100 MB are free for {folder.parent}; free some room or give another jobs_dir"
-            )
-        folder.mkdir()  # of two launches at the same moment one makes it
+            raise BadInputError(f"less than 100 MB are free for {folder.parent}; free some or give another jobs_dir")
+        folder.mkdir()
     except FileExistsError:
         record = OwnerRecord.read(folder)
         lives = "still runs" if record is not None and record.alive() else "exists already"
@@ -43,9 +50,7 @@ def start(
         ) from None
     except OSError as error:
         raise BadInputError(f"can't write to {folder.parent}: {error.strerror}; give another jobs_dir") from None
-    record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
-    record.practice = practice is not None
-    return spawn(folder, config, record, secrets, practice)
+    return folder
 
 
 def spawn(
@@ -55,6 +60,7 @@ def spawn(
     """Start the runner of a job folder; the config goes by a pipe, so no argument and no file holds a value of it."""
     from harbor_nb.running.handles import Job
 
+    given_practice = handed(practice, record)
     record.temporary = tempfile.mkdtemp(prefix="harbor_nb-")  # a folder without a .env; ours to remove
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(_own_paths()), "TMPDIR": record.temporary}
     with (folder / "harbor_nb.log").open("a") as log:
@@ -65,12 +71,18 @@ def spawn(
     record.own(process.pid)
     record.write(folder)  # before the config: the runner waits for that, and is the only one to write from then on
     assert process.stdin is not None
-    given = {"config": config, "secrets": dict(secrets or {}), "practice": practice}
+    given = {"config": config, "secrets": dict(secrets or {}), "practice": given_practice}
     with contextlib.suppress(BrokenPipeError):  # a runner that died at once tells it in its log
         process.stdin.write(json.dumps(given, default=str).encode())
         process.stdin.close()
+    _children[process.pid] = process
     remember_launch(folder)
-    return Job(folder, process)
+    return Job(folder)
+
+
+def collect(pid: int | None) -> int | None:
+    """Collect a runner that this process started and that ended, so that it is no zombie; give its exit code."""
+    return _children[pid].poll() if pid in _children else None
 
 
 def _own_paths() -> list[str]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from harbor_nb.errors import BadInputError, NotReadyError
 from harbor_nb.running import configs as _configs
 from harbor_nb.running.configs import LOCAL, nearest
+from harbor_nb.running.practice import described
 
 if TYPE_CHECKING:
-    from harbor_nb.running.handles import Jobs
+    from harbor_nb.running.handles import Job, Jobs
 
 _OURS = frozenset({"job_name", "tasks", "agents", "n_attempts", "jobs_dir", "quiet"})
 
@@ -67,6 +68,74 @@ class Plan:
         told = {"command": self.command, "yaml": self.yaml} if details else {"command": "", "yaml": ""}
         return render("plan", **preview(self), **told)
 
+    @classmethod
+    def from_config(cls, file: str | Path, **fields: Any) -> "Plan":
+        """Plan the job of a file that `harbor run -c` takes: JSON, JSON with `//` comments, or YAML.
+
+        Args:
+            file: the config file.
+            **fields: fields of Harbor's `JobConfig` to use instead of the file's, and `fast_stop`, `practice`.
+
+        Returns:
+            The plan; a job that the file does not name is named after the file.
+
+        Raises:
+            BadInputError: the file can't be read, or Harbor refuses it.
+
+        Example:
+            >>> Plan.from_config("job.yaml").launch()  # doctest: +SKIP
+        """
+        config = {"job_name": Path(file).stem, **_configs.read_config(file)}
+        return _of_config(config, fields)
+
+    @classmethod
+    def from_command(cls, text: str, **fields: Any) -> "Plan":
+        """Plan the job of a pasted `harbor run ...` or `harbor jobs start ...` line; its literal secrets go to no file.
+
+        Args:
+            text: the command line, as the guide writes it.
+            **fields: fields of Harbor's `JobConfig` to use instead, and `fast_stop`, `practice`.
+
+        Returns:
+            The plan.
+
+        Raises:
+            BadInputError: it is no such command, or Harbor refuses it.
+
+        Example:
+            >>> Plan.from_command("harbor run --env docker -p tasks/hello-world -a oracle")  # doctest: +SKIP
+        """
+        from harbor_nb.running.commands import parse_command
+
+        config, named, loaded = parse_command(text)
+        if not named:
+            config["job_name"] = _free_name(Path(config.get("jobs_dir") or "jobs"), config["job_name"])
+        return _of_config(config, fields, loaded)
+
+    @classmethod
+    def from_job(cls, folder: "str | Path | Job", **fields: Any) -> "Plan":
+        """Plan the job of a folder once more, under a new name.
+
+        Args:
+            folder: the job's folder, or its handle.
+            **fields: fields of Harbor's `JobConfig` to use instead, and `fast_stop`, `practice`.
+
+        Returns:
+            The plan, for the same jobs folder.
+
+        Raises:
+            BadInputError: the folder has no config that can be used.
+
+        Example:
+            >>> Plan.from_job("jobs/first").launch()  # doctest: +SKIP
+        """
+        path = Path(folder)
+        config = _configs.read_config(path / "config.json")
+        if not (config.get("tasks") or config.get("datasets") or config.get("source_jobs")):
+            raise BadInputError(f"{path / 'config.json'} names no tasks; harbor_nb.repair({str(path)!r}) rebuilds it")
+        config["jobs_dir"] = str(path.resolve().parent)
+        return _of_config(config | {"job_name": _free_name(path.resolve().parent, path.name)}, fields)
+
     def launch(self, force: bool = False) -> "Jobs":
         """Start each job's runner and return at once; jobs outlive this process, not the machine or the user's session.
 
@@ -111,17 +180,42 @@ class Plan:
             print(line)  # noqa: T201 - told where the call was made
         return Jobs(started)
 
+    def run_here(self) -> "Job":
+        """Run the one job inside this kernel, to debug an agent or environment class written in a cell.
+
+        The cell waits until the job ends; breakpoints work. Event loops are patched by nest-asyncio2 until the
+        kernel restarts.
+
+        Returns:
+            The ended job; an interrupt cancels it.
+
+        Raises:
+            BadInputError: more than one job, or more than 5 trials.
+
+        Example:
+            >>> plan("tasks/hello-world", agents="__main__:MyAgent").run_here()  # doctest: +SKIP
+        """
+        from harbor_nb.running.here import run
+
+        return run(self)
+
 
 def _free_name(jobs_dir: Path, name: str) -> str:
     numbered = (f"{name}-{number}" for number in range(2, 10_000))
     return next(choice for choice in (name, *numbered) if not (jobs_dir / choice).exists())
 
 
+def _of_config(config: dict[str, Any], fields: dict[str, Any], environ: dict[str, str] | None = None) -> Plan:
+    fast_stop, practice = fields.pop("fast_stop", True), fields.pop("practice", None)
+    return _made([copy.deepcopy(config) | fields | {"quiet": True}], fast_stop, practice, environ)
+
+
 def _made(given: list[dict[str, Any]], fast_stop: bool, practice: Any, loaded: dict[str, str] | None = None) -> Plan:
     """Check each config with Harbor, and take this folder's relative paths and all values of secrets out of it."""
     made, secrets = [], dict(loaded or {})
     for raw in given:
-        config = _configs.absolute(raw)
+        config = {"tasks": [], "datasets": [], "environment": {}} | _configs.absolute(raw)
+        config["agents"] = config.get("agents") or [{"name": "oracle"}]
         config["jobs_dir"] = str(Path(config.get("jobs_dir") or "jobs").expanduser().resolve())
         secrets |= _configs.hide_secrets(config, os.environ | secrets)
         checked = _configs.validated(config)
@@ -129,7 +223,8 @@ def _made(given: list[dict[str, Any]], fast_stop: bool, practice: Any, loaded: d
             raise BadInputError(f"{checked.job_name!r} can't be a folder's name; give another job name")
         if not (checked.tasks or checked.datasets or checked.source_jobs):
             raise BadInputError("the config names no tasks; add 'tasks' or 'datasets'")
-        made.append(config | {"job_name": checked.job_name, "agents": config["agents"] or [{"name": "oracle"}]})
+        made.append(config | {"job_name": checked.job_name})
+    practice = described(practice, map(_configs.environment_of, made))
     return Plan(tuple(made), fast_stop, practice, secrets)
 
 

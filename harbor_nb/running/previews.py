@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb._display import clean
@@ -44,8 +45,8 @@ def readiness(config: Mapping[str, Any], practice: Any = None) -> list[Any]:
     """Give the readiness of a config's environment and agents, as far as it can be told."""
     found: list[Any] = []
     name = environment_of(config)
-    if practice is None or name in ("local", "docker"):
-        found.append(_tell(_readiness.check, name))
+    # A practice cloud is made of local's sandboxes.
+    found.append(_tell(_readiness.check, name if practice is None or name == "docker" else "local"))
     check_agent = getattr(_readiness, "check_agent", None)
     named = [agent for agent in config["agents"] if agent.get("name")] if check_agent else []
     return found + [_tell(check_agent, agent["name"], agent.get("model_name")) for agent in named]
@@ -56,6 +57,37 @@ def _tell(check: Any, *names: Any) -> Any:
         return check(*names)
     except HarborNbError:  # an environment of Harbor's that has no record yet
         return None
+
+
+def _history(config: Mapping[str, Any], number: int | None) -> str:
+    """Say what scored trials with the same task names, agents and environment took and cost in this jobs folder."""
+    from harbor_nb.results.frames import trials
+
+    try:
+        frame = trials(config["jobs_dir"], columns="task environment agent model status total_sec cost_usd".split())
+    except HarborNbError:
+        return "no history"
+    people = {(agent.get("name") or str(agent.get("import_path")).rpartition(":")[2],
+               str(agent.get("model_name") or "").rpartition("/")[2]) for agent in config["agents"]}  # fmt: skip
+    wanted = {Path(str(task.get("path") or task.get("name"))).name for task in config["tasks"]}
+    frame = frame[(frame["status"] == "scored") & (frame["environment"] == environment_of(config))]
+    similar = [
+        row for row in frame.astype(object).where(frame.notna(), None).to_dict("records")
+        if (row["agent"], (row["model"] or "").rpartition("/")[2]) in people
+        and (not wanted or row["task"].rpartition("/")[2] in wanted)
+    ]  # fmt: skip
+    seconds, costs = (sorted(row[key] for row in similar if row[key] is not None) for key in ("total_sec", "cost_usd"))
+    if not seconds:
+        return "no history"
+    told = f"{len(seconds)} similar trials took {median(seconds):.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f})"
+    if costs:
+        told += f" and cost ${median(costs):.3f} (${costs[0]:.3f} to ${costs[-1]:.3f})"
+    if number:
+        width = min(number, int(config.get("n_concurrent_trials") or 4))
+        low, high = (number / width * seconds[at] for at in (0, -1))
+        told += f"; {number} trials take {low:.0f} to {high:.0f} s"
+        told += f" and cost ${number * costs[0]:.2f} to ${number * costs[-1]:.2f}" if costs else ""
+    return told
 
 
 def _notes(plan: "Plan") -> list[str]:
@@ -91,7 +123,8 @@ def preview(plan: "Plan") -> dict[str, Any]:
             (agent.get("name") or agent.get("import_path"), agent.get("model_name")) for agent in config["agents"]
         ]
         jobs.append({
-            "name": config["job_name"], "environment": environment, "trials": plan.n_trials, "readiness": said,
+            "name": config["job_name"], "environment": environment, "trials": plan.n_trials,
+            "readiness": said, "history": _history(config, plan.n_trials),
             "ready": all(item.ready for item in told) and not exists,
             "agents": [" ".join(str(part) for part in agent if part) for agent in agents],
         })  # fmt: skip
@@ -105,5 +138,5 @@ def text(shown: Mapping[str, Any]) -> str:
     for job in jobs:
         number = "trials not counted yet" if job["trials"] is None else f"{job['trials']} trials"
         lines.append(f"  {job['name']}: {number}, {', '.join(job['agents'])} on {job['environment']}")
-        lines += [f"    {told}" for told in [*job["readiness"]]]
+        lines += [f"    {told}" for told in [*job["readiness"], job["history"]]]
     return clean("\n".join([*lines, *(f"  {note}" for note in shown["notes"])]))

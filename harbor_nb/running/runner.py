@@ -4,14 +4,18 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harbor_nb._redaction import redact
+from harbor_nb._redaction import redact, redactor
 from harbor_nb.running.events import EventLog
 from harbor_nb.running.owner import OwnerRecord, now
+from harbor_nb.running.practice import practice_cloud
 
 HEARTBEAT_SEC = 10
 
@@ -24,17 +28,28 @@ async def _beat(record: OwnerRecord, folder: Path) -> None:
         await asyncio.sleep(HEARTBEAT_SEC)
 
 
-def _resolve_job_environment() -> None:
-    """Resolve `${NAME}` in the job's environment.env when a sandbox is made; Harbor resolves it nowhere."""
+@contextlib.contextmanager
+def environment_resolved() -> Iterator[None]:
+    """Resolve `${NAME}` in environment.env and in kwargs when a sandbox or an agent is made; Harbor does it nowhere."""
+    from harbor.agents.factory import AgentFactory
     from harbor.environments.factory import EnvironmentFactory
     from harbor.utils.env import resolve_env_vars
 
-    stock = EnvironmentFactory.create_environment_from_config
+    makers = ((EnvironmentFactory, "create_environment_from_config"), (AgentFactory, "create_agent_from_config"))
 
-    def create(config: Any, *args: Any, **kwargs: Any) -> Any:
-        return stock(config.model_copy(update={"env": resolve_env_vars(config.env)}), *args, **kwargs)
+    def resolving(stock: Any) -> Any:
+        def create(config: Any, *args: Any, **kwargs: Any) -> Any:
+            texts = {key: value for key, value in config.kwargs.items() if isinstance(value, str)}
+            made = {"env": resolve_env_vars(config.env), "kwargs": config.kwargs | resolve_env_vars(texts)}
+            return stock(config.model_copy(update=made), *args, **kwargs)
 
-    setattr(EnvironmentFactory, "create_environment_from_config", create)  # noqa: B010 - a class method of Harbor
+        return create
+
+    with contextlib.ExitStack() as undo:
+        for place, name in makers:
+            undo.callback(setattr, place, name, vars(place)[name])
+            setattr(place, name, resolving(getattr(place, name)))
+        yield
 
 
 def _prepare(record: OwnerRecord, events: EventLog) -> None:
@@ -42,7 +57,6 @@ def _prepare(record: OwnerRecord, events: EventLog) -> None:
     from harbor_nb.running.isolation import contain_preflight
 
     contain_preflight()
-    _resolve_job_environment()
     if record.fast_stop:
         from harbor_nb.running.docker import use_fast_stop
 
@@ -51,31 +65,39 @@ def _prepare(record: OwnerRecord, events: EventLog) -> None:
             events.add("note", message="Harbor's docker environment looks different: stopped as Harbor does")
 
 
-async def _run(config_data: dict[str, Any], folder: Path, record: OwnerRecord) -> None:
-    from harbor import Job, JobConfig
+async def _work(config: Any, record: OwnerRecord, folder: Path, events: EventLog) -> None:
+    from harbor import Job
 
     from harbor_nb.running.isolation import isolate
 
-    events = EventLog(folder)
-    beat = asyncio.create_task(_beat(record, folder))
-    config = JobConfig.model_validate(config_data)
     _prepare(record, events)
     job = await Job.create(config)
     events.follow(job)
     if not isolate(job):
         events.add("note", message="Harbor's trial queue looks different: one bad trial ends its siblings")
-    record.state = "running"
-    record.write(folder)
-    work = asyncio.create_task(job.run())
+    events.add("job_start", trials=len(job))
+    if record.state == "starting":
+        record.state = "running"
+        record.write(folder)
+    with environment_resolved():
+        await job.run()
+
+
+async def _run(config_data: dict[str, Any], folder: Path, record: OwnerRecord) -> None:
+    from harbor import JobConfig
+
+    events = EventLog(folder)
+    beat = asyncio.create_task(_beat(record, folder))
+    work = asyncio.create_task(_work(JobConfig.model_validate(config_data), record, folder, events))
 
     def stop() -> None:
-        events.add("cancel" if record.state == "running" else "cancel_again")
-        if record.state == "running":  # a second cancel would change nothing for the better
+        events.add("cancel" if record.state != "cancelling" else "cancel_again")
+        if record.state != "cancelling":  # a second cancel would change nothing for the better
             record.state = "cancelling"
             work.cancel()
+            record.write(folder)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-    events.add("job_start", trials=len(job))
     try:
         await work
         record.state, record.exit = "finished", 0
@@ -86,23 +108,37 @@ async def _run(config_data: dict[str, Any], folder: Path, record: OwnerRecord) -
         events.add("job_end", state=record.state)
 
 
+def _told(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return redact(f"{type(error).__name__}: {error}")
+
+
 def main() -> int:
     """Run the job whose config comes by stdin; its folder is the one argument."""
     folder = Path(sys.argv[1])
     given = json.load(sys.stdin)
     os.environ.update(given["secrets"])
+    for name, value in given["secrets"].items():
+        redactor.remember(name, value)
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     record = OwnerRecord.read(folder)
     assert record is not None
-    record.own(os.getpid())
-    record.write(folder)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("cancelled before it began"))
     try:
-        asyncio.run(_run(given["config"], folder, record))
-    except BaseException as error:  # noqa: BLE001 - SystemExit too: the record must tell how it ended
-        record.state, record.exit, record.error = "failed", 1, redact(f"{type(error).__name__}: {error}")
+        with practice_cloud(given["practice"], record):
+            asyncio.run(_run(given["config"], folder, record))
+    except SystemExit as error:
+        early = error.code == "cancelled before it began"
+        record.state, record.exit = ("cancelled", 0) if early else ("failed", 1)
+        record.error = redact(f"{error.code}")
+    except BaseException as error:  # noqa: BLE001 - the record must tell how it ended
+        print(redact(traceback.format_exc()))  # noqa: T201 - into harbor_nb.log
+        record.state, record.exit, record.error = "failed", 1, _told(error)
     record.heartbeat_at = now()
     record.write(folder)
+    shutil.rmtree(record.temporary, ignore_errors=True)
     return record.exit or 0
 
 

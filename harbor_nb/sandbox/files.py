@@ -83,9 +83,10 @@ class SandboxFiles:
             raise SandboxError(f"{path!r} is not a path; give one inside the sandbox, like /app/data.csv")
         return posixpath.normpath(posixpath.join("/", self.workdir, path))
 
-    async def _shell(
+    async def shell(
         self, script: str, *words: str, stdin: IO[bytes] | None = None, path: str, output: IO[bytes] | None = None
     ) -> bytes:
+        """Run a script of `sh` inside as root; its exit code becomes the error that fits `path`."""
         given = os.open(os.devnull, os.O_RDONLY) if stdin is None else stdin.fileno()
         try:
             done = await self._run_inside(
@@ -111,7 +112,7 @@ class SandboxFiles:
             IsADirectoryError: it is a folder.
         """
         inside = self._inside(path)
-        return await self._shell(_READ, inside, path=path)
+        return await self.shell(_READ, inside, path=path)
 
     async def write_file(
         self, path: str, content: bytes | Path, mode: int | None = None, user: str | None = None
@@ -133,7 +134,7 @@ class SandboxFiles:
                 file.write(content)
                 file.seek(0)
             folder = posixpath.dirname(inside)
-            await self._shell(_WRITE, folder, _owner(user), "", inside, bits, stdin=file, path=path)
+            await self.shell(_WRITE, folder, _owner(user), "", inside, bits, stdin=file, path=path)
 
     async def put(self, source: Path, path: str) -> None:
         """Copy a host file or folder in as root's: modes, links and empty folders are kept.
@@ -154,7 +155,7 @@ class SandboxFiles:
         with tempfile.TemporaryFile() as file:
             await asyncio.to_thread(_pack, source, file)
             script = 'mkdir -p -- "$1" && exec tar -x -p --no-same-owner --no-overwrite-dir -f - -C "$1"'
-            await self._shell(script, inside, stdin=file, path=path)
+            await self.shell(script, inside, stdin=file, path=path)
 
     async def get(self, path: str, target: Path) -> None:
         """Copy a file or a folder's content out to the host: modes and empty folders are kept.
@@ -172,13 +173,13 @@ class SandboxFiles:
             with tempfile.TemporaryFile() as file:
                 # 1 tells that a file changed meanwhile, as logs do.
                 script = 'tar -c -f - -C "$1" .; c=$?; [ $c -le 1 ] || exit $c'
-                await self._shell(script, inside, path=path, output=file)
+                await self.shell(script, inside, path=path, output=file)
                 await asyncio.to_thread(_unpack, file, target)
             return
         place = target / posixpath.basename(inside) if target.is_dir() else target
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.open("wb") as file:
-            await self._shell(_READ, inside, path=path, output=file)
+            await self.shell(_READ, inside, path=path, output=file)
         place.chmod(found.mode & 0o777 | 0o400)
 
     async def stat(self, path: str) -> FileStat | None:
@@ -186,7 +187,7 @@ class SandboxFiles:
         inside = self._inside(path)
         how = 'if [ -e "$1" ]; then h=-H; elif [ -L "$1" ]; then h=-P; else exit 0; fi; '
         script = how + 'exec find $h "$1" -maxdepth 0 -printf "$2"'
-        found = _stats(await self._shell(script, inside, _FIND, path=path))
+        found = _stats(await self.shell(script, inside, _FIND, path=path))
         return found[0] if found else None
 
     async def list_dir(self, path: str, depth: int = 1) -> list[FileStat]:
@@ -203,14 +204,14 @@ class SandboxFiles:
         if found.kind != "folder":
             raise NotADirectoryError(f"{path} is not a folder in the sandbox")
         script = 'find -H "$1" -mindepth 1 -maxdepth "$2" -printf "$3" 2>/dev/null; exit 0'
-        listed = _stats(await self._shell(script, inside, str(depth), _FIND, path=path))
+        listed = _stats(await self.shell(script, inside, str(depth), _FIND, path=path))
         return sorted(listed, key=lambda stat: stat.path)
 
     async def make_dir(self, path: str, mode: int | None = None, user: str | None = None) -> None:
         """Make a folder, and those above it; one that is there stays as it is."""
         inside = self._inside(path)
         script = _FOLDERS + '{ [ -z "$n" ] || [ -z "$4" ] || chmod -- "$4" "$1"; } && ' + _OWN
-        await self._shell(script, inside, _owner(user), "", "" if mode is None else f"{mode:o}", path=path)
+        await self.shell(script, inside, _owner(user), "", "" if mode is None else f"{mode:o}", path=path)
 
     async def remove(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it.
@@ -222,7 +223,7 @@ class SandboxFiles:
         if inside == "/":
             raise SandboxError("/ can't be removed; name what to remove, or stop the sandbox")
         script = f'[ -e "$1" ] || [ -L "$1" ] || exit {_MISSING}; exec rm -rf -- "$1"'
-        await self._shell(script, inside, path=path)
+        await self.shell(script, inside, path=path)
 
 
 def _owner(user: str | None) -> str:

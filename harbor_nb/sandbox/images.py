@@ -1,32 +1,34 @@
-"""A task's Dockerfile made into a layer over the host's userland, kept by content."""
+"""A task's Dockerfile made into layers over the host's userland."""
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import shutil
+import posixpath
+import secrets
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harbor_nb.errors import BuildError
-from harbor_nb.sandbox.places import cache_folder
+from harbor_nb._display import clean
+from harbor_nb.errors import BuildError, SandboxError
+from harbor_nb.sandbox import layers, places, users
+from harbor_nb.sandbox.context import Context, Copy
+from harbor_nb.sandbox.dockerfile import WITHOUT_EFFECT, Step, expand, json_form, pairs_of, parse, script_of
 from harbor_nb.sandbox.userland import identity, overlaid
 
 if TYPE_CHECKING:
     from harbor_nb.sandbox.running import Sandbox
 
-IGNORED = frozenset(
-    {"LABEL", "EXPOSE", "CMD", "ENTRYPOINT", "HEALTHCHECK", "VOLUME", "STOPSIGNAL", "COMMENT", "MAINTAINER"}
-)
-_FORMAT = 1
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MOST_LAYERS = 20  # an overlay's options must fit into a page
+_TAIL = 2000  # characters of output in an error
 
 
-@dataclass
+@dataclass(frozen=True)
 class Image:
     """What a Dockerfile gave: its `FROM` is recorded only, since the host stands in for it."""
 
@@ -38,46 +40,88 @@ class Image:
     key: str = ""
 
 
-def _cache() -> Path:
-    return cache_folder()
+@dataclass(frozen=True)
+class _Action:
+    """What one instruction does to the files, and all that decides about its result."""
+
+    step: Step
+    image: Image
+    facts: str
+    run: list[str] | None = None
+    copy: Copy | None = None
+    env: dict[str, str] = field(default_factory=dict)
 
 
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _plan(steps: list[Step], context: Context) -> tuple[Image, list[_Action]]:
+    """Resolve all instructions; nothing is run, so a refusal comes before any work."""
+    image, shell, actions = Image(env={"PATH": PATH}), ["/bin/sh", "-c"], []
+    before: dict[str, str] = {}
+    arguments: dict[str, str] = {}
+    seen_from = False
+    for step in steps:
+        scope = {**arguments, **image.env} if seen_from else before
+        if step.name == "FROM":
+            image = replace(image, from_image=expand(step.value.split()[0], scope, step))
+            seen_from = True
+        elif step.name == "ARG":
+            _take_argument(step, scope, before, arguments, seen_from=seen_from)
+        elif not seen_from:
+            raise step.fail("FROM comes first")
+        elif step.name == "ENV":
+            image = replace(image, env={**image.env, **pairs_of(step, scope)})
+        elif step.name == "WORKDIR":
+            workdir = posixpath.normpath(posixpath.join("/", image.workdir, expand(step.value, scope, step)))
+            image = replace(image, workdir=workdir)
+            actions.append(_Action(step, image, workdir, ["mkdir", "-p", "--", workdir]))
+        elif step.name == "USER":
+            image = replace(image, user=expand(step.value, scope, step))
+        elif step.name == "SHELL":
+            shell = json_form(step.value) or []
+            if not shell:
+                raise step.fail('SHELL needs a list, as in SHELL ["/bin/bash", "-c"]')
+        elif step.name == "RUN":
+            words = script_of(step, shell)
+            env = {**arguments, **image.env}
+            actions.append(_Action(step, image, json.dumps([words, env, image.workdir, image.user]), words, env=env))
+        elif step.name in ("COPY", "ADD"):
+            copy = context.resolve(step, image.workdir, scope)
+            actions.append(_Action(step, image, copy.digest(), copy=copy))
+        elif step.name not in WITHOUT_EFFECT:
+            raise step.refuse(step.name)
+    return image, actions
 
 
-def _context_files(context: Path) -> list[Path]:
-    import pathspec
+def _take_argument(
+    step: Step, scope: dict[str, str], before: dict[str, str], arguments: dict[str, str], *, seen_from: bool
+) -> None:
+    import platform
 
-    ignore = context / ".dockerignore"
-    spec = pathspec.GitIgnoreSpec.from_lines(ignore.read_text().splitlines() if ignore.is_file() else [])
-    files = [path for path in sorted(context.rglob("*")) if not path.is_dir() or path.is_symlink()]
-    return [path for path in files if not spec.match_file(path.relative_to(context).as_posix())]
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    known = {
+        f"{side}{name}": value
+        for side in ("TARGET", "BUILD")
+        for name, value in {"PLATFORM": f"linux/{machine}", "OS": "linux", "ARCH": machine}.items()
+    }
+    for word in step.value.split() if "'" not in step.value and '"' not in step.value else [step.value]:
+        name, equals, value = word.partition("=")
+        if equals:
+            told: str | None = expand(value, scope, step)
+        else:
+            told = before.get(name, known.get(name))
+        if told is not None:
+            (arguments if seen_from else before)[name] = told
 
 
-def _key(context: Path, dockerfile: str) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, dockerfile, identity()]).encode())
-    for path in _context_files(context):
-        digest.update(f"\0{path.relative_to(context)}\0{path.lstat().st_mode}\0".encode())
-        digest.update(str(path.readlink()).encode() if path.is_symlink() else path.read_bytes())
-    return digest.hexdigest()[:32]
-
-
-def _instructions(dockerfile: str) -> list[dict[str, Any]]:
-    import io
-
-    from dockerfile_parse.parser import DockerfileParser
-
-    parser: Any = DockerfileParser(fileobj=io.BytesIO())  # type: ignore[no-untyped-call] # the library has no types
-    parser.content = dockerfile
-    steps: list[dict[str, Any]] = parser.structure
-    if [step["instruction"] for step in steps].count("FROM") > 1:
-        raise BuildError('FROM: multi-stage builds are not supported on local; use environment="docker"')
-    return steps
+def _groups(actions: list[_Action]) -> list[list[_Action]]:
+    """Cut after each RUN, so that a change in one place leaves the layers before it as they are."""
+    groups: list[list[_Action]] = [[]]
+    for action in actions:
+        groups[-1].append(action)
+        if action.step.name == "RUN":
+            groups.append([])
+    groups = [group for group in groups if group]
+    together = -(-len(groups) // _MOST_LAYERS) or 1
+    return [list(chain.from_iterable(groups[start : start + together])) for start in range(0, len(groups), together)]
 
 
 async def build_image(
@@ -89,7 +133,7 @@ async def build_image(
     timeout_sec: float | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Image:
-    """Make the image of a Dockerfile, or take it from the cache.
+    """Make the image of a Dockerfile, or take it from the cache, as far as nothing has changed.
 
     Args:
         context: the folder that `COPY` copies from.
@@ -97,7 +141,7 @@ async def build_image(
         force: build even when the cache has it.
         network: whether `RUN` may use the network.
         timeout_sec: seconds for each `RUN`.
-        on_line: called with each instruction as it starts.
+        on_line: called with each instruction that is run, and each line that it prints.
 
     Returns:
         The image.
@@ -105,120 +149,116 @@ async def build_image(
     Raises:
         BuildError: an instruction failed or is not supported; the message names it.
     """
-    text = (context / "Dockerfile").read_text() if dockerfile is None else dockerfile
-    steps = _instructions(text)
-    key = _key(context, text)
-    target = _cache() / key
-    lock = _lock(_cache() / f"{key}.lock")
-    await asyncio.to_thread(lock.__enter__)
     try:
-        if force and target.exists():
-            await asyncio.to_thread(shutil.rmtree, target)
-        if not (target / "image.json").exists():
-            await _build(
-                steps, context, target, network=network, timeout_sec=timeout_sec, say=on_line or (lambda _line: None)
-            )
-    finally:
-        lock.__exit__(None, None, None)
-    stored = json.loads((target / "image.json").read_text())
-    return Image(layers=(target,), key=key, **stored)
+        text = (context / "Dockerfile").read_text() if dockerfile is None else dockerfile
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError(f"can't read the Dockerfile: {error}") from None
+    image, actions = await asyncio.to_thread(lambda: _plan(parse(text), Context(context)))
+    say = on_line or (lambda _line: None)
+    digest = hashlib.sha256(f"{identity()}\0{users.mode()}\0{network}".encode())
+    if force:
+        digest.update(secrets.token_bytes(16))
+    found: list[Path] = []
+    built = False
+    for group in _groups(actions):
+        for action in group:
+            digest.update(f"\0{action.step.name}\0{action.facts}\0{action.image.user}".encode(errors="surrogateescape"))
+        key = digest.hexdigest()[:32]
+        layer = layers.find(key)
+        if layer is None:
+            async with layers.building(key):
+                layer = layers.find(key)
+                if layer is None:
+                    say("".join(f"{action.step.text}\n" for action in group).rstrip())
+                    layer = await _build(group, tuple(found), key, network=network, timeout_sec=timeout_sec, say=say)
+                    built = True
+        found.append(layer)
+    if built:
+        await asyncio.to_thread(layers.prune)
+    return replace(image, layers=tuple(found), key=digest.hexdigest()[:32])
 
 
 async def _build(
-    steps: list[dict[str, Any]],
-    context: Path,
-    target: Path,
+    group: list[_Action],
+    below: tuple[Path, ...],
+    key: str,
     *,
     network: bool,
     timeout_sec: float | None,
     say: Callable[[str], None],
-) -> None:
-    from harbor_nb.sandbox.running import PATH, Sandbox, slug
+) -> Path:
+    from harbor_nb.sandbox.running import Sandbox, slug
 
-    image = Image(env={"PATH": PATH})
-    sandbox = await Sandbox.start(Image(), name="build", network=network, parent=_cache())
+    # In the cache's own folder, since only inside one file system do whiteouts and owners survive a move.
+    sandbox = await Sandbox.start(Image(layers=below), name="build", network=network, parent=places.cache_folder())
     try:
-        for step in steps:
-            say(step["content"].strip())
-            await _apply(step, image, sandbox, context, timeout_sec)
-        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix="partial-"))
-        for name in map(slug, ("", *overlaid())):
-            (sandbox.folder / name).rename(partial / name)
-        shutil.rmtree(partial / "root/tmp", ignore_errors=True)
-        about = {"from_image": image.from_image, "env": image.env, "workdir": image.workdir, "user": image.user}
-        (partial / "image.json").write_text(json.dumps(about))
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+        for action in group:
+            if action.copy is not None:
+                await _copy(action, action.copy, sandbox)
+            else:
+                await _run(action, sandbox, timeout_sec, say)
+        await sandbox.end_processes()
+        parts = {name: sandbox.folder / name for name in map(slug, ("", *overlaid()))}
+        for name in ("etc/resolv.conf", "tmp/.harbor_nb-run"):
+            with contextlib.suppress(OSError):
+                (parts["root"] / name).unlink()
+        enter = users.mapped() if sandbox.users == "ranges" else []
+        return await asyncio.to_thread(layers.keep, key, parts, enter)
     finally:
         await sandbox.stop()
 
 
-async def _apply(
-    step: dict[str, Any], image: Image, sandbox: "Sandbox", context: Path, timeout_sec: float | None
-) -> None:
-    name, value = step["instruction"].upper(), step["value"].strip()
-    if name == "FROM":
-        image.from_image = value.split()[0]
-    elif name in ("ENV", "ARG"):
-        image.env.update(_variables(value))
-    elif name == "WORKDIR":
-        image.workdir = str(Path(image.workdir, value))
-        await sandbox.exec(["mkdir", "-p", image.workdir], cwd="/")
-    elif name == "USER":
-        image.user = value.split(":")[0]
-    elif name == "RUN":
-        words: str | list[str] = json.loads(value) if value.startswith("[") else value
-        done = await sandbox.exec(words, cwd=image.workdir, env=image.env, user=image.user, timeout_sec=timeout_sec)
-        if done.return_code:
-            tail = (done.stdout + done.stderr).decode(errors="replace").strip()[-2000:]
-            ended = f"took longer than {timeout_sec} s" if done.timed_out else f"exit code {done.return_code}"
-            raise BuildError(f"RUN {value}: {ended}\n{tail}")
-    elif name in ("COPY", "ADD"):
-        _copy(name, value, image, sandbox, context)
-    elif name not in IGNORED:
-        raise BuildError(f'{name} is not supported on local; use environment="docker"')
+async def _run(action: _Action, sandbox: "Sandbox", timeout_sec: float | None, say: Callable[[str], None]) -> None:
+    assert action.run is not None
+    as_root = action.step.name == "WORKDIR"
+    done = await sandbox.exec(
+        action.run, cwd="/" if as_root else action.image.workdir, env=action.env,
+        user="root" if as_root else action.image.user, timeout_sec=timeout_sec,
+        on_output=lambda _name, data: say(clean(data.decode(errors="replace").rstrip("\n"))),
+    )  # fmt: skip
+    if done.return_code:
+        tail = clean((done.stdout + done.stderr).decode(errors="replace").strip()[-_TAIL:])
+        ended = f"took longer than {timeout_sec} s" if done.timed_out else f"exit code {done.return_code}"
+        raise action.step.fail(f"{ended}\n{tail}")
 
 
-def _variables(value: str) -> dict[str, str]:
-    import shlex
-
-    words = shlex.split(value)
-    if words and "=" not in words[0]:
-        return {words[0]: value.split(None, 1)[1]} if len(words) > 1 else {}
-    return dict(word.split("=", 1) for word in words if "=" in word)
-
-
-def _copy(name: str, value: str, image: Image, sandbox: "Sandbox", context: Path) -> None:
-    words: list[str] = json.loads(value) if value.startswith("[") else value.split()
-    flags = [word for word in words if word.startswith("--")]
-    *sources, destination = [word for word in words if not word.startswith("--")]
-    if flags or "<<" in value or any("://" in source for source in sources):
-        raise BuildError(f'{name} {value}: this form is not supported on local; use environment="docker"')
-    inside = Path(os.path.normpath(Path("/", image.workdir, destination)))
-    root = sandbox.folder / "root"
-    if inside.parts[1:2] and inside.parts[1] in ("usr", "etc", "opt"):
-        root = sandbox.folder
-    target = root / inside.relative_to("/")
-    allowed = set(_context_files(context))
-    found = [path for source in sources for path in _matches(context, source)]
-    if not found:
-        raise BuildError(f"{name} {value}: nothing in {context.name} matches")
-    into_folder = destination.endswith(("/", ".")) or len(found) > 1 or target.is_dir()
-    for path in found:
-        if path.is_dir():
-            for file in (file for file in allowed if path in file.parents):
-                _place(file, target / file.relative_to(path))
-        elif path in allowed:
-            _place(path, target / path.name if into_folder else target)
+async def _copy(action: _Action, copy: Copy, sandbox: "Sandbox") -> None:
+    uid, gid = await _numbers(action, copy.owner, sandbox)
+    # One file goes to the target itself, unless that is a folder.
+    script = (
+        't=$1; if [ "$2" = 1 ] || [ -d "$t" ]; then n=; p=$t; while [ ! -e "$p" ]; do n=$p; p=$(dirname "$p"); done; '
+        'mkdir -p -- "$t" || exit; [ -z "$n" ] || chown -R "$3" "$n"; '
+        'exec tar -x -p --same-owner --numeric-owner --no-overwrite-dir --keep-directory-symlink -f - -C "$t"; fi; '
+        'd=$(dirname "$t"); mkdir -p -- "$d" && s=$(mktemp -d "$d/.harbor_nb-XXXXXX") && '
+        'tar -x -p --same-owner --numeric-owner -f - -C "$s" && mv -fT -- "$s/$4" "$t"; c=$?; rm -rf -- "$s"; exit $c'
+    )
+    with tempfile.TemporaryFile() as file:
+        await asyncio.to_thread(copy.pack, uid, gid, file)
+        first = copy.entries[0].name if len(copy.entries) == 1 else ""
+        folder = "1" if copy.into_folder or not first else ""
+        try:
+            await sandbox.shell(script, copy.target, folder, f"{uid}:{gid}", first, stdin=file, path=copy.target)
+        except (OSError, SandboxError) as error:
+            raise action.step.fail(str(error)) from None
 
 
-def _matches(context: Path, source: str) -> list[Path]:
-    pattern = os.path.normpath(source.lstrip("/"))
-    if pattern.startswith(".."):
-        raise BuildError(f"COPY {source}: the path leaves the build context; name one inside it")
-    return [context] if pattern == "." else sorted(context.glob(pattern))
-
-
-def _place(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target, follow_symlinks=False)
+async def _numbers(action: _Action, owner: str, sandbox: "Sandbox") -> tuple[int, int]:
+    """Give the numbers of an owner, whose names are the image's."""
+    user, _, group = owner.partition(":")
+    if not owner:
+        return 0, 0
+    script = 'getent "$1" "$2" | cut -d: -f"$3"'
+    numbers = []
+    for kind, name, column in (("passwd", user, "3"), ("group", group, "3")):
+        if name.isdigit():
+            numbers.append(int(name))
+        elif not name:
+            # The group that goes without saying is the user's own, or of the user's number.
+            told = (await sandbox.exec(["sh", "-c", script, "sh", "passwd", user, "4"], user="root")).stdout.strip()
+            numbers.append(int(told or numbers[0]))
+        else:
+            told = (await sandbox.exec(["sh", "-c", script, "sh", kind, name, column], user="root")).stdout.strip()
+            if not told:
+                raise action.step.fail(f"--chown: the image has no {'user' if kind == 'passwd' else 'group'} {name}")
+            numbers.append(int(told))
+    return numbers[0], numbers[1]

@@ -10,17 +10,16 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import override
+from typing import IO, override
 
 from harbor_nb.errors import SandboxError
-from harbor_nb.sandbox import places, users
+from harbor_nb.sandbox import layers, places, users
 from harbor_nb.sandbox.files import SandboxFiles
-from harbor_nb.sandbox.images import Image
+from harbor_nb.sandbox.images import PATH, Image
 from harbor_nb.sandbox.processes import ExecResult, OnOutput, SandboxProcess, exit_code, open_streams, run
 from harbor_nb.sandbox.tiers import bwrap, tier
 from harbor_nb.sandbox.userland import base_layer, overlaid
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INIT = "echo ready; exec /bin/sleep infinity"
 # The loader's own variables would act on the host's nsenter.
 _LOADER = ("LD_", "GLIBC_", "GCONV_")
@@ -56,6 +55,7 @@ class Sandbox(SandboxFiles):
         self._pid = 0
         self._pipes: set[asyncio.ReadTransport] = set()
         self._mounts: Sequence[tuple[Path, str]] = ()
+        self._layers: list[IO[str]] = []
 
     @property
     def folder(self) -> Path:
@@ -119,11 +119,12 @@ class Sandbox(SandboxFiles):
         return [*sources, "--overlay", str(upper), str(work), f"/{name}"]
 
     def _lower(self, name: str) -> list[Path]:
-        layers = [layer / slug(name) for layer in self.image.layers]
-        return [path for path in layers if path.is_dir()]
+        return [path for layer in self.image.layers if (path := layer / slug(name)).is_dir()]
 
     def _arguments(self, proc: bool, network: bool) -> list[str]:
-        command = self._overlay("", [base_layer() / "root", *self._lower("")])
+        base = base_layer()
+        self._layers = [layers.hold(layer) for layer in (base, *self.image.layers)]
+        command = self._overlay("", [base / "root", *self._lower("")])
         for name in overlaid():
             command += self._overlay(name, [Path("/", name), *self._lower(name)])
         command += ["--proc", "/proc"] if proc else ["--dir", "/proc"]
@@ -283,10 +284,9 @@ class Sandbox(SandboxFiles):
                 users.kill_group(self._pid, group)
             os.killpg(group, signal.SIGKILL)
 
-    async def stop(self) -> None:
-        """End every process of the sandbox and remove its files; a second call does nothing."""
+    async def end_processes(self) -> None:
+        """End every process of the sandbox; its files stay until `stop`."""
         init, self._init = self._init, None
-        enter = None
         if init is not None:
             if self.users == "ranges" and init.returncode is None:
                 await self._give_back(init)
@@ -295,9 +295,16 @@ class Sandbox(SandboxFiles):
             await init.wait()
         for transport in list(self._pipes):
             transport.close()
+
+    async def stop(self) -> None:
+        """End every process of the sandbox and remove its files; a second call does nothing."""
+        await self.end_processes()
+        enter = None
         if self.users == "ranges":
-            enter = users.mapped()
+            enter = await asyncio.to_thread(users.mapped)
         await asyncio.to_thread(self._held.remove, enter)
+        for layer in self._layers:
+            layer.close()
 
     async def _give_back(self, init: asyncio.subprocess.Process) -> None:
         """What other users of the sandbox wrote into mounted folders becomes the caller's own."""

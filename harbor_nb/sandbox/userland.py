@@ -11,9 +11,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from harbor_nb.sandbox.places import cache_folder
+from harbor_nb.sandbox import layers
 
-FORMAT = 3
+FORMAT = 4
 # Folders of the host that a sandbox sees read-only under its own writes; /etc is a copy, the rest starts empty.
 OVERLAID = (
     "usr",
@@ -136,24 +136,32 @@ def _write_root(root: Path) -> None:
             (root / name).symlink_to(Path("/", name).readlink())
 
 
-@cache
 def base_layer() -> Path:
     """Give the lowest layer, made anew when the host's /etc has changed: the empty folders, and the copy of /etc."""
+    key, entries = _base()
+    folder = layers.find(key)
+    if folder is None:
+        folder = layers.folder_of(key)
+        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
+        partial.chmod(0o755)
+        root = partial / "root"
+        root.mkdir(mode=0o755)
+        _write_root(root)
+        _write_etc(root / "etc", entries)
+        layers.describe(partial)
+        try:
+            partial.rename(folder)
+        except OSError:  # another process was first
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+@cache
+def _base() -> tuple[str, list[tuple[str, os.stat_result]]]:
     entries = _etc_entries()
     digest = hashlib.sha256(f"{FORMAT} {os.geteuid()} {platform.machine()}".encode())
     for name, found in entries:
         digest.update(f"\0{name}\0{found.st_mode}\0{found.st_size}\0{found.st_mtime_ns}".encode())
     for name in ("passwd", "group"):
         digest.update(_accounts(name).encode())
-    target = cache_folder() / f"base-{digest.hexdigest()[:24]}"
-    if not target.is_dir():
-        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
-        root = partial / "root"
-        root.mkdir(mode=0o755)
-        _write_root(root)
-        _write_etc(root / "etc", entries)
-        try:
-            partial.rename(target)
-        except OSError:  # another process was first
-            shutil.rmtree(partial, ignore_errors=True)
-    return target
+    return f"base-{digest.hexdigest()[:24]}", entries

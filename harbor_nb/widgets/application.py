@@ -33,6 +33,7 @@ class App(Panel):
         self._tabs = ipw.Tab(children=parts, titles=_TABS, selected_index=0)
         super().__init__(self._tabs)
         self._tabs.observe(lambda change: self._behind(lambda: self._opened(change["new"])), "selected_index")
+        self._code.layout.display = "none"  # each part shows its own line
         self._show_code(call("app", str(jobs), **({"tasks": str(tasks)} if tasks else {})))
 
     def _launched(self, jobs: Any) -> None:

@@ -31,9 +31,13 @@ class CompareView(Panel):
     def __init__(self, trials: Any = "jobs", by: str = "environment", margin: float = 0.05) -> None:
         self._source = trials
         self._frame: Any = None
-        self._by = ipw.Dropdown(options=FACTORS, value=by, description="Compare by")
-        self._baseline = ipw.Dropdown(options=[("automatic", None)], description="Baseline")
-        self._margin = ipw.BoundedFloatText(margin, min=0.001, max=1, step=0.01, description="Margin")
+        self._turn = 0
+        narrow = ipw.Layout(width="16em")
+        self._by = ipw.Dropdown(options=FACTORS, value=by, description="Compare by", layout=narrow)
+        self._baseline = ipw.Dropdown(options=[("automatic", None)], description="Baseline", layout=narrow)
+        self._margin = ipw.BoundedFloatText(
+            margin, min=0.001, max=1, step=0.01, description="Margin", layout=ipw.Layout(width="8em")
+        )
         self._again = ipw.Button(description="Refresh", tooltip="Read the jobs again")
         self._shown, self._plot = ipw.HTML(), ipw.HTML()
         controls = ipw.HBox([self._by, self._baseline, self._margin, self._again]).add_class("hnb-wrap")
@@ -65,23 +69,23 @@ class CompareView(Panel):
         source = literal(str(self._source)) if not hasattr(self._source, "columns") else "trials"
         baseline = f", baseline={literal(self._baseline.value)}" if self._baseline.value else ""
         margin = f", margin={self._margin.value}" if self._margin.value != 0.05 else ""
+        self._turn += 1
+        turn = self._turn
         self._show_code(f"harbor_nb.compare({source}, by={literal(self._by.value)}{baseline}{margin})")
         try:
-            self.comparison = compare(
-                self._frame, by=self._by.value, baseline=self._baseline.value, margin=self._margin.value
-            )
-            self._shown.value = self.comparison._repr_html_()
-            self._plot.value = _svg(self.comparison.plot())
-            self._say("")
+            made = compare(self._frame, by=self._by.value, baseline=self._baseline.value, margin=self._margin.value)
+            shown, plot = made._repr_html_(), made.plot().svg
         except HarborNbError as error:
-            self.comparison, self._plot.value = None, ""
-            self._shown.value = render("widgets_says", text=str(error), kind="note")
-        self._update_snapshot()
+            made, shown, plot = None, render("widgets_says", text=str(error), kind="note"), ""
+        if turn == self._turn:  # else the settings have changed meanwhile
+            self.comparison, self._shown.value, self._plot.value = made, shown, plot
+            self._update_snapshot()
 
     def _levels(self) -> None:
         if self._frame is not None and self._by.value in self._frame:
             levels = sorted(str(level) for level in self._frame[self._by.value].dropna().unique())
             self._baseline.options = [("automatic", None), *((clean(level, 80), level) for level in levels)]
+            self._baseline.value = None if "docker" in levels else next(iter(levels), None)
 
     def _picture(self) -> dict[str, Any]:
         table = getattr(self.comparison, "table", None)
@@ -92,9 +96,3 @@ class CompareView(Panel):
 
     def __repr__(self) -> str:
         return f"CompareView(by={self._by.value!r})"
-
-
-def _svg(picture: Any) -> str:
-    bundle = picture._repr_mimebundle_()
-    bundle = bundle[0] if isinstance(bundle, tuple) else bundle
-    return str(bundle.get("image/svg+xml", ""))

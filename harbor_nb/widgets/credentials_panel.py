@@ -71,7 +71,7 @@ class CredentialsPanel(Panel):
             self._answer.value = readiness._repr_html_()
             self._say("")
 
-        self._behind(lambda: check(name, live=True), done)  # type: ignore[call-arg]  # its room lands today
+        self._behind(lambda: check(name, live=True), done)
 
     def _names(self) -> None:
         from harbor_nb.backends.catalog import environments

@@ -1,6 +1,7 @@
 """Pick where trials run, knowing what is ready, why not, and what mends it."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import ipywidgets as ipw
@@ -79,7 +80,7 @@ class EnvironmentPicker(Panel):
                 self._draw(name)
                 self._update_snapshot()
 
-            self._behind(lambda name=name: check(name, live=True), done)  # type: ignore[misc,call-arg]  # its room lands today
+            self._behind(partial(check, name, live=True), done)
 
     def _row(self, name: str) -> ipw.HBox:
         if name not in self._boxes:

@@ -10,6 +10,7 @@ import traitlets as t
 
 from harbor_nb._display import render
 from harbor_nb.errors import HarborNbError
+from harbor_nb.samples import sample_tasks
 from harbor_nb.widgets.environment_picker import EnvironmentPicker
 from harbor_nb.widgets.parts import Panel, call, literal
 
@@ -46,8 +47,6 @@ class JobLauncher(Panel):
         environments: Iterable[str] = ("local",),
         on_launch: Callable[[Any], None] | None = None,
     ) -> None:
-        from harbor_nb.samples import sample_tasks
-
         self._jobs_dir = Path(jobs)
         self._on_launch = on_launch
         self._busy = threading.Lock()
@@ -119,7 +118,7 @@ class JobLauncher(Panel):
         self._show_code(line.replace("(None", f"({spelled}", 1))
         try:
             made = plan(tasks, **{name: value for name, value in settings.items() if value is not None})
-            shown = render("widgets_plan", plan=made._repr_html_(), command=made.command, yaml=made.yaml)  # type: ignore[attr-defined]  # its room lands today
+            shown = render("widgets_plan", plan=made._repr_html_(details=False), command=made.command, yaml=made.yaml)
             self._settle(turn, made, shown)
         except HarborNbError as error:
             self._settle(turn, None, render("widgets_says", text=str(error), kind="error"))
@@ -206,16 +205,12 @@ class JobLauncher(Panel):
 
 
 def _named(folder: Path) -> str:
-    from harbor_nb.samples import sample_tasks
-
     if not folder.is_relative_to(sample_tasks()):
         return str(folder)
     return "/".join((_SAMPLES, *folder.relative_to(sample_tasks()).parts))
 
 
 def _spelled(tasks: str) -> tuple[str, str]:
-    from harbor_nb.samples import sample_tasks
-
     if tasks != _SAMPLES and not tasks.startswith(f"{_SAMPLES}/"):
         return tasks, literal(tasks)
     inner = tasks.removeprefix(_SAMPLES).strip("/")

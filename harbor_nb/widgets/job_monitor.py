@@ -75,6 +75,7 @@ class JobMonitor(Panel):
         self._body.layout.display = "" if found else "none"
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
+        self._which.value = self._which.options[0]
         self._which.layout.display = "" if len(names) > 1 else "none"
         self._show_code(call("attach", str(found[0].path)) if len(found) == 1 else call("attach"))
         self._tick(0)
@@ -205,7 +206,7 @@ def _jobs(jobs: Any) -> list[Any]:
     from harbor_nb.running.handles import attach
 
     if jobs is None:
-        return list(attach())  # type: ignore[call-arg,call-overload,no-any-return]  # its room lands today
+        return list(attach())
     if isinstance(jobs, str) or not hasattr(jobs, "__iter__"):
         jobs = [jobs]
     return [job if hasattr(job, "counts") else attach(job) for job in jobs]
@@ -217,11 +218,7 @@ def _seconds(value: float) -> str:
 
 def _fault(key: Any, count: int) -> dict[str, Any]:
     if isinstance(key, str):
-        return {
-            "count": count,
-            "name": key,
-            "cause": "not a failure we know",
-            "fix": "job.diagnose()",
-            "fault": "unknown",
-        }
-    return {"count": count, "name": key.name, "cause": key.cause, "fix": key.fix, "fault": key.fault}
+        told = {"name": key, "cause": "not a failure we know", "fix": "job.diagnose()", "fault": "unknown"}
+    else:
+        told = {"name": key.name, "cause": key.cause, "fix": key.fix, "fault": key.fault}
+    return {"count": count, **told}

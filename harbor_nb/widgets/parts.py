@@ -73,7 +73,7 @@ class Table(anywidget.AnyWidget):
         super().__init__(**values)
         self._raw: list[list[Any]] = []
         self._rows: list[list[Any]] = []
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self.on_msg(lambda _, message, __: self._send_all() if message.get("want") == "all" else None)
 
     @property
@@ -104,7 +104,7 @@ class Table(anywidget.AnyWidget):
             self._rows = [fresh[at] if at in fresh else kept[at] for at in range(len(rows))]
             if len(rows) < len(before) or (not before and rows):
                 self.keep()
-                self._send_all(locked=True)
+                self._send_all()
             elif changed:
                 blank = [None] * width
                 patch = []
@@ -118,14 +118,11 @@ class Table(anywidget.AnyWidget):
         """Put the first rows into the saved state; a page also starts from them while a cell blocks the kernel."""
         self.saved = self._rows[:count]
 
-    def _send_all(self, locked: bool = False) -> None:
-        if not locked:
-            with self._guard:
-                return self._send_all(locked=True)
-        self.send({"all": self._rows[:2000], "now": round(time.time(), 2)})
-        for at in range(2000, len(self._rows), 2000):
-            self.send({"more": self._rows[at : at + 2000]})
-        return None
+    def _send_all(self) -> None:
+        with self._guard:
+            self.send({"all": self._rows[:2000], "now": round(time.time(), 2)})
+            for at in range(2000, len(self._rows), 2000):
+                self.send({"more": self._rows[at : at + 2000]})
 
 
 class Secret(anywidget.AnyWidget):

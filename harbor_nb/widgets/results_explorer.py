@@ -1,6 +1,7 @@
 """Filter, group, pivot and plot trials, and go from a row to what happened in its trial."""
 
 import base64
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class ResultsExplorer(Panel):
     def __init__(self, trials: Any = "jobs") -> None:
         self._source = trials
         self._all: Any = None
+        self._turn = 0
         self._at: dict[str, Any] = {}
         self._query = ipw.Text(
             description="Where", placeholder='reward < 1 and agent == "oracle"', continuous_update=False,
@@ -57,8 +59,8 @@ class ResultsExplorer(Panel):
         )  # fmt: skip
         first = ("environment", "agent")
         self._by = {name: ipw.Checkbox(name in first, description=name, indent=False) for name in _GROUPS}
-        self._across = ipw.Dropdown(options=["", *_GROUPS], description="Across")
-        self._value = ipw.Dropdown(options=_VALUES, description="Value")
+        self._across = ipw.Dropdown(options=["", *_GROUPS], description="Across", layout=ipw.Layout(width="12em"))
+        self._value = ipw.Dropdown(options=_VALUES, description="Value", layout=ipw.Layout(width="14em"))
         self._again = ipw.Button(description="Refresh", tooltip="Read the jobs again")
         self._summary, self._plot = ipw.HTML(), ipw.HTML()
         self._table = Table(columns=[{"label": "trial"}], label="Trials", noun="trial", empty="No trials here")
@@ -97,15 +99,12 @@ class ResultsExplorer(Panel):
 
     def refresh(self) -> None:
         """Filter, group and draw anew with the settings as they stand."""
-        query, by, across, value = (
-            self._query.value.strip(),
-            [name for name, box in self._by.items() if box.value],
-            self._across.value,
-            self._value.value,
-        )
-        frame = self._all
+        query, across, value, frame = self._query.value.strip(), self._across.value, self._value.value, self._all
+        by = [name for name, box in self._by.items() if box.value]
         if frame is None:
             return
+        self._turn += 1
+        turn = self._turn
         source = "trials" if hasattr(self._source, "columns") else call("trials", str(self._source))
         try:
             self.frame = frame = frame.query(query, engine="python") if query else frame
@@ -129,10 +128,13 @@ class ResultsExplorer(Panel):
         else:
             self._show_code(f"harbor_nb.summary({source}{where}, by={literal(by or ['job'])})")
             table = _summary(frame, by or ["job"])
+        if turn != self._turn:  # the settings have changed meanwhile
+            return
         self._grouped = table
         self._summary.value = render("widgets_grid", columns=list(table.columns), rows=_rows(table))
         self._update_snapshot()
-        self._behind(lambda: _plot(frame, by or ["job"], value), lambda svg: setattr(self._plot, "value", svg))
+        draw = partial(_plot, frame, by or ["job"], value)
+        self._behind(draw, lambda svg: setattr(self._plot, "value", svg) if turn == self._turn else None)
 
     def _open(self) -> None:
         at = self._at.get(self.selected)
@@ -161,7 +163,7 @@ class ResultsExplorer(Panel):
         from harbor_nb.running.handles import attach
 
         self._show_code(f"{call('attach', str(self._folder.parent))}.view()")
-        return attach(self._folder.parent).view()  # type: ignore[attr-defined]  # its room lands today
+        return attach(self._folder.parent).view()
 
     def _picture(self) -> dict[str, Any]:
         table = getattr(self, "_grouped", None)

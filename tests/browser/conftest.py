@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,10 @@ SETTINGS = {
     "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
 }
+
+
+def chromium_path() -> str:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
 
 
 class Lab:
@@ -131,6 +136,16 @@ class Lab:
     def restart_kernel(self, name: str) -> None:
         self.api(f"kernels/{self.kernel_id(name)}/restart", "POST")
 
+    def end_jobs(self) -> None:
+        """End what a story left running: its runners outlive their kernels on purpose."""
+        for record in self.folder.glob("*/*/harbor_nb.json"):
+            owner = json.loads(record.read_text())
+            with suppress(psutil.NoSuchProcess, TypeError):
+                process = psutil.Process(owner["pid"])
+                if "harbor_nb.running.runner" in process.cmdline() and str(record.parent) in process.cmdline():
+                    process.terminate()
+                    process.wait(20)
+
     def shut_down_kernels(self) -> None:
         for session in self.api("sessions"):
             with suppress(OSError):
@@ -162,9 +177,8 @@ def chromium():
     # of a module, not of the session: Playwright's loop must have ended before another module's async tests
     from playwright.sync_api import sync_playwright
 
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        browser = play.chromium.launch(executable_path=chromium_path(), headless=True, args=FLAGS)
         yield browser
         browser.close()
 
@@ -203,6 +217,7 @@ def new_page(chromium, lab, request, tmp_path):
     beyond = [url for context in contexts for page in context.pages for url in page.beyond]
     for context in contexts:
         context.close()
+    lab.end_jobs()
     lab.shut_down_kernels()
     assert not beyond, beyond
 

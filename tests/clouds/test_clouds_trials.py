@@ -3,7 +3,7 @@
 import pytest
 
 pytestmark = pytest.mark.local
-VENDORS = ["daytona", "runloop"]
+VENDORS = ["daytona", "e2b", "modal", "runloop"]
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

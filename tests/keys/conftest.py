@@ -1,5 +1,6 @@
 """A clean environment for each test: no key of the machine, a folder of its own, nothing remembered from before."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -42,6 +43,16 @@ def started_with(monkeypatch):
         monkeypatch.setattr(_loading, "_at_start", lambda: start)
 
     return set_all
+
+
+@pytest.fixture
+def vendor():
+    """Serve a vendor on loopback: `with vendor("daytona", "401") as server`."""
+    spec = importlib.util.spec_from_file_location("keys_loopback", Path(__file__).with_name("loopback.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.vendor
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A small vendor of the tests' own, on loopback: it answers as told, or not at all."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import threading
@@ -27,6 +28,7 @@ class Vendor:
     url: str
     boxes: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    headers: str = ""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -138,6 +140,7 @@ class _Http(BaseHTTPRequestHandler):
         self.rfile.read(length)
         given = self.headers.get("X-API-KEY") or (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         vendor.asked.append(f"{self.command} {path}")
+        vendor.headers += str(self.headers)
         if self.mode.isdigit():
             return self._answer(int(self.mode), {"message": "no", "code": int(self.mode)})
         if self.mode == "page":
@@ -151,7 +154,9 @@ class _Http(BaseHTTPRequestHandler):
     def _daytona(self, path: str) -> None:
         boxes = self.vendor.boxes
         if path == "/api/sandbox":
-            return self._answer(200, {"items": boxes, "nextCursor": None})
+            if "cursor=" in self.path:
+                return self._answer(200, {"items": boxes[1:], "nextCursor": None})
+            return self._answer(200, {"items": boxes[:1], "nextCursor": "more" if boxes[1:] else None})
         box = next((one for one in boxes if path == f"/api/sandbox/{one['id']}"), None)
         if box is None:
             return self._answer(404, {"message": "not found", "statusCode": 404})
@@ -230,7 +235,14 @@ def _modal(made: Vendor, mode: str):
             raise GRPCError(Status.NOT_FOUND, "no such sandbox")
         return api_pb2.SandboxTerminateResponse()
 
+    def token(_):
+        def part(data):
+            return base64.urlsafe_b64encode(json.dumps(data).encode()).decode().rstrip("=")
+
+        return api_pb2.AuthTokenGetResponse(token=f"{part({'alg': 'none'})}.{part({'exp': 4_000_000_000})}.x")
+
     methods |= {
+        "AuthTokenGet": method(token),
         "ClientHello": method(lambda _: api_pb2.ClientHelloResponse()),
         "AppGetOrCreate": method(lambda _: api_pb2.AppGetOrCreateResponse(app_id="ap-1")),
         "EnvironmentGetOrCreate": method(lambda _: api_pb2.EnvironmentGetOrCreateResponse(environment_id="en-1")),

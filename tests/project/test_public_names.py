@@ -13,6 +13,8 @@ CompareView
 CredentialsPanel
 EnvironmentPicker
 HarborNbError
+Calibration
+Comparison
 Job
 JobLauncher
 JobMonitor
@@ -23,7 +25,9 @@ ResultsExplorer
 app
 artifacts
 attach
+calibrate
 check
+compare
 env_example
 environments
 events

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import feather
 
 import harbor_nb
 from harbor_nb.results import _cache, _rows
@@ -56,7 +58,7 @@ def opened(monkeypatch):
     """Count the results that are opened."""
     seen = []
     quickly = _rows._quickly
-    monkeypatch.setattr(_rows, "_quickly", lambda path, size: seen.append(path) or quickly(path, size))
+    monkeypatch.setattr(_rows, "_quickly", lambda path: seen.append(path) or quickly(path))
     return seen
 
 
@@ -108,8 +110,10 @@ def test_a_damaged_cache_is_none(job, cache, damage):
     if damage == "folder":
         file.mkdir()
     elif damage != "gone":
-        noise, foreign = os.urandom(len(data)), data.replace(b"job", b"bob")
-        changed = {"empty": b"", "cut": data[: len(data) // 2], "noise": noise, "foreign": foreign}
+        foreign = pa.BufferOutputStream()
+        feather.write_feather(pa.table({"trial": [1, 2]}), foreign)
+        changed = {"empty": b"", "cut": data[: len(data) // 2], "noise": os.urandom(len(data))}
+        changed["foreign"] = foreign.getvalue().to_pybytes()
         file.write_bytes(changed[damage])
     pd.testing.assert_frame_equal(harbor_nb.trials(job), first)
     pd.testing.assert_frame_equal(harbor_nb.trials(job), first)

@@ -33,7 +33,8 @@ def test_every_frame_has_its_columns(tmp_path, frame):
 def test_trials_has_what_was_promised():
     promised = """
         job trial trial_id task source task_checksum environment practice recorded fast_stop agent agent_version model
-        provider attempt status reward passed exception failure fault message environment_setup_sec agent_setup_sec
-        agent_sec verifier_sec teardown_sec total_sec started_at finished_at tokens_in tokens_cached tokens_out
+        provider attempt status reward passed exception phase failure fault message environment_setup_sec
+        agent_setup_sec agent_sec verifier_sec teardown_sec total_sec started_at finished_at tokens_in tokens_cached
+        tokens_out
         cost_usd n_steps path job_path"""
     assert [column.name for column in TABLES["trials"]] == promised.split()

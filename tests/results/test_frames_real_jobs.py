@@ -121,6 +121,7 @@ def test_messages_of_equal_failures_read_alike(real_jobs):
     broken = frame[frame["exception"] == "NonZeroAgentExitCodeError"]
     assert len(broken) == 3
     assert not broken["message"].str.contains("\n").any()
+    assert (broken["phase"] == "agent").all()  # one job's files tell the exception's time on another clock
 
 
 def test_trajectories_of_two_versions(real_jobs):

@@ -112,9 +112,8 @@ def test_step_by_step_is_the_same_as_whole(tmp_path, monkeypatch, extra, head, c
     path = tmp_path / "t.json"
     path.write_text(json.dumps(content, indent=indent, ensure_ascii=bool(chunk % 2)), encoding="utf-8")
     monkeypatch.setattr(_trajectories, "_CHUNK", chunk)
-    descriptor = os.open(path, os.O_RDONLY)
-    found = [json.loads(data) for key, data in _trajectories._elements(descriptor) if key == b"steps"]
-    os.close(descriptor)
+    with path.open("rb") as file:
+        found = [json.loads(data) for key, data in _trajectories._elements(file) if key == b"steps"]
     assert found == steps
 
 

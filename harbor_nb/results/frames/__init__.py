@@ -5,15 +5,5 @@ from harbor_nb.results.frames._parquet import to_parquet
 from harbor_nb.results.frames._trajectories import trajectory_steps
 from harbor_nb.results.frames._trials import phases, rewards, task_steps, trials
 
-__all__ = [
-    "artifacts",
-    "events",
-    "jobs",
-    "phases",
-    "rewards",
-    "task_steps",
-    "to_parquet",
-    "trajectory_steps",
-    "trials",
-    "unreadable",
-]
+__all__ = ["artifacts", "events", "jobs", "phases", "rewards", "task_steps", "to_parquet", "trajectory_steps", "trials"]
+__all__ += ["unreadable"]

@@ -11,27 +11,25 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from harbor_nb._display import clean
-from harbor_nb.results import _rows
+from harbor_nb.results import _rows, reading
 from harbor_nb.results._models import COUNTS, Collected, Event, JobConfig, JobLock, JobResult, Owner, decode
 from harbor_nb.results.frames._columns import build_rows, pick
 from harbor_nb.results.frames._trajectories import batches, task_step_folders
-from harbor_nb.results.reading import (
-    JobFolder,
-    UnreadableError,
-    find_jobs,
-    is_link,
-    parse_time,
-    read_bytes,
-    read_struct,
-)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LEGACY = {"completed": "n_trials", "errored": "n_errors"}
+_STATS = {
+    **{f"n_{name}": f"n_{name}_trials" for name in COUNTS},
+    "n_retries": "n_retries",
+    "tokens_in": "n_input_tokens",
+    "tokens_cached": "n_cache_tokens",
+    "tokens_out": "n_output_tokens",
+    "cost_usd": "cost_usd",
+}
 
 
-def _state(job: JobFolder) -> str | None:
+def _state(job: reading.JobFolder) -> str | None:
     if job.broken:
         return "unreadable"
     if job.owner is not None:
@@ -42,14 +40,13 @@ def _state(job: JobFolder) -> str | None:
     return "finished" if job.result.finished_at else "running" if job.alive else "dead"
 
 
-def _zone(job: JobFolder, result: Any) -> timedelta:
+def _zone(job: reading.JobFolder) -> timedelta:
     """Return how far the runner's clock was from UTC, to the quarter of an hour; 0 where nothing tells."""
-    mine = parse_time(result.finished_at or result.started_at)
-    theirs: datetime | None = None
-    if result.finished_at:
+    mine = reading.parse_time(job.result.finished_at or job.result.started_at)
+    if job.result.finished_at:
         theirs = pc.max(_rows.load(job, ["finished_at"])["finished_at"]).as_py()
-    elif job.owner is not None:
-        theirs = parse_time(job.owner.launched_at)
+    else:
+        theirs = reading.parse_time(job.owner.launched_at) if job.owner is not None else None
     if mine is None or theirs is None:
         return timedelta()
     quarter = timedelta(minutes=15)
@@ -58,21 +55,14 @@ def _zone(job: JobFolder, result: Any) -> timedelta:
     return away if close else timedelta()
 
 
-def _times(job: JobFolder) -> tuple[datetime | None, datetime | None]:
-    result = job.result
-    if result is None:
-        return None, None
-    texts = (result.started_at, result.finished_at)
-    named = [parse_time(text) for text in texts]
-    if all(
-        text is None or datetime.fromisoformat(text).tzinfo for text, time in zip(texts, named, strict=True) if time
-    ):
-        return named[0], named[1]
-    away = _zone(job, result)
-    return tuple(time - away if time else None for time in named)  # type: ignore[return-value]
+def _times(job: reading.JobFolder) -> tuple[datetime | None, datetime | None]:
+    texts = (job.result.started_at, job.result.finished_at)
+    away = timedelta() if any(map(reading.has_zone, texts)) else _zone(job)
+    started, finished = (time and time - away for time in map(reading.parse_time, texts))
+    return started, finished
 
 
-def _who(job: JobFolder) -> dict[str, str | None]:
+def _who(job: reading.JobFolder) -> dict[str, str | None]:
     """Return environment, agents and models, from the job's configuration or, where that is lost, from its trials."""
     config = job.config
     if config is not None and config.agents:
@@ -90,44 +80,30 @@ def _who(job: JobFolder) -> dict[str, str | None]:
     return {"environment": seen["environment"], "agents": seen["agent"], "models": seen["model"]}
 
 
-def _job_row(job: JobFolder, wanted: set[str]) -> dict[str, Any]:
-    owner, result = job.owner, job.result
-    row: dict[str, Any] = {
-        "job": job.name,
-        "job_path": job.path,
-        "state": _state(job),
-        "n_trials": len(job.trial_names),
-    }
+def _job_row(job: reading.JobFolder, wanted: set[str]) -> dict[str, Any]:
+    owner, result, names = job.owner, job.result, job.trial_names
+    row: dict[str, Any] = {"job": job.name, "job_path": job.path, "state": _state(job), "n_trials": len(names)}
     if job.broken:
         return row
     row.update({flag: job.flag(flag) for flag in ("practice", "recorded", "fast_stop")})
     if wanted & {"environment", "agents", "models"}:
         row.update(_who(job))
     if owner is not None:
-        row.update(harbor_version=owner.harbor_version, harbor_nb_version=owner.harbor_nb_version, error=owner.error)
+        row.update({name: getattr(owner, name) for name in ("harbor_version", "harbor_nb_version", "error")})
     if row.get("harbor_version") is None and "harbor_version" in wanted and job.lock and job.lock.harbor:
         row["harbor_version"] = job.lock.harbor.version
     if result is None:
         return row
-    stats = result.stats
-    row.update(job_id=result.id, n_total=result.n_total_trials, n_retries=stats.n_retries)
-    row.update({f"n_{name}": _count(stats, name) for name in COUNTS})
-    row.update(
-        tokens_in=stats.n_input_tokens,
-        tokens_cached=stats.n_cache_tokens,
-        tokens_out=stats.n_output_tokens,
-        cost_usd=stats.cost_usd,
-    )
+    row.update(job_id=result.id, n_total=result.n_total_trials)
+    if (stats := result.stats) is not None:
+        row.update({name: getattr(stats, field) for name, field in _STATS.items()})
+        if row["n_completed"] is None:  # Harbor 0.1
+            row.update(n_completed=stats.n_trials, n_errored=stats.n_errors)
     if wanted & {"started_at", "finished_at", "total_sec"}:
         started, finished = _times(job)
         total = (finished - started).total_seconds() if started and finished else None
         row.update(started_at=started, finished_at=finished, total_sec=total)
     return row
-
-
-def _count(stats: Any, name: str) -> int | None:
-    found: int | None = getattr(stats, f"n_{name}_trials")
-    return getattr(stats, _LEGACY[name]) if found is None and name in _LEGACY else found
 
 
 def jobs(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
@@ -146,21 +122,21 @@ def jobs(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     """
     chosen = pick("jobs", columns)
     wanted = {column.name for column in chosen}
-    return build_rows(chosen, [_job_row(job, wanted) for job in find_jobs(x)])
+    return build_rows(chosen, [_job_row(job, wanted) for job in reading.find_jobs(x)])
 
 
-def _event_lines(job: JobFolder) -> Iterator[tuple[int, bytes]]:
+def _event_lines(job: reading.JobFolder) -> Iterator[tuple[int, bytes]]:
     """Yield the whole lines of the job's event log; the last one may still be in the writing."""
     try:
-        data, _ = read_bytes(job.file("harbor_nb.events.jsonl"))
-    except UnreadableError:
+        data, _ = reading.read_bytes(job.file("harbor_nb.events.jsonl"))
+    except reading.UnreadableError:
         return
     for number, line in enumerate(data.split(b"\n")[:-1], 1):
         if line.strip():
             yield number, line
 
 
-def _event_rows(job: JobFolder) -> Iterator[dict[str, Any]]:
+def _event_rows(job: reading.JobFolder) -> Iterator[dict[str, Any]]:
     for _, line in _event_lines(job):
         try:
             event, rest = decode(line, Event), decode(line, dict[str, Any])
@@ -170,7 +146,7 @@ def _event_rows(job: JobFolder) -> Iterator[dict[str, Any]]:
         extra = {name: value for name, value in rest.items() if name not in Event.__struct_fields__}
         yield {
             "job": job.name,
-            "time": parse_time(event.t),
+            "time": reading.parse_time(event.t),
             **known,
             "extra": json.dumps(extra) if extra else None,
             "job_path": job.path,
@@ -191,14 +167,14 @@ def events(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> import harbor_nb
         >>> harbor_nb.events(harbor_nb.sample_jobs(), columns=["time", "event", "trial"])  # doctest: +SKIP
     """
-    return build_rows(pick("events", columns), [row for job in find_jobs(x) for row in _event_rows(job)])
+    return build_rows(pick("events", columns), [row for job in reading.find_jobs(x) for row in _event_rows(job)])
 
 
 def _manifest(folder: str) -> list[Any]:
     try:
-        found: list[Any] = read_struct(f"{folder}{os.sep}manifest.json", list[Collected])[0]
+        found: list[Any] = reading.read_struct(f"{folder}{os.sep}manifest.json", list[Collected])[0]
         return found
-    except UnreadableError:
+    except reading.UnreadableError:
         return []
 
 
@@ -206,7 +182,7 @@ def _artifact_rows(folder: Path) -> Iterator[dict[str, Any]]:
     entries = {entry.destination.removeprefix("artifacts").strip("/") or ".": entry for entry in _manifest(str(folder))}
     found: set[str] = set()
     for parent, folders, files in os.walk(folder):
-        for name in sorted([*files, *(sub for sub in folders if is_link(f"{parent}{os.sep}{sub}"))]):
+        for name in sorted([*files, *(sub for sub in folders if reading.is_link(f"{parent}{os.sep}{sub}"))]):
             path = Path(parent) / name
             below = path.relative_to(folder)
             if below.as_posix() == "manifest.json":
@@ -243,16 +219,16 @@ def artifacts(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> harbor_nb.artifacts(harbor_nb.sample_jobs(), columns=["trial", "name", "size_bytes"])  # doctest: +SKIP
     """
     rows = []
-    for job in find_jobs(x):
+    for job in reading.find_jobs(x):
         for trial in job.trial_names:
             for step, folder in task_step_folders(job.file(trial)):
-                if not is_link(f"{folder}{os.sep}artifacts"):
+                if not reading.is_link(f"{folder}{os.sep}artifacts"):
                     found = _artifact_rows(Path(folder) / "artifacts")
                     rows += [{"job": job.name, "trial": trial, "step": step, **row} for row in found]
     return build_rows(pick("artifacts", columns), rows)
 
 
-def _unreadable_rows(job: JobFolder) -> Iterator[dict[str, Any]]:
+def _unreadable_rows(job: reading.JobFolder) -> Iterator[dict[str, Any]]:
     table = _rows.load(job, ["trial", "reason"])
     if job.broken:
         yield {"job": job.name, "reason": job.broken, "path": job.path}
@@ -264,8 +240,8 @@ def _unreadable_rows(job: JobFolder) -> Iterator[dict[str, Any]]:
     ):
         if not job.broken and os.path.lexists(job.file(name)):
             try:
-                read_struct(job.file(name), kind)
-            except UnreadableError as error:
+                reading.read_struct(job.file(name), kind)
+            except reading.UnreadableError as error:
                 yield {"job": job.name, "file": name, "reason": str(error), "path": job.file(name)}
     for number, line in _event_lines(job):
         try:
@@ -298,7 +274,7 @@ def unreadable(x: Any, columns: Iterable[str] | None = None, *, trajectories: bo
         >>> harbor_nb.unreadable(harbor_nb.sample_jobs()).empty  # doctest: +SKIP
         True
     """
-    rows = [row for job in find_jobs(x) for row in _unreadable_rows(job)]
+    rows = [row for job in reading.find_jobs(x) for row in _unreadable_rows(job)]
     if trajectories:
         for _ in batches(x, pick("trajectory_steps", ["step_id"]), rows):
             pass

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow as pa
 from harbor_nb.results import _rows
 from harbor_nb.results._models import Called, Metrics, decode, many, record
 from harbor_nb.results.frames._columns import Column, arrow_schema, build, pick
-from harbor_nb.results.reading import UnreadableError, find_jobs, is_link, open_safely, read_bytes
+from harbor_nb.results.reading import UnreadableError, find_jobs, is_link, open_safely
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,10 @@ _FIELDS: dict[str, tuple[tuple[str, Any], ...]] = {
     **dict.fromkeys(("tokens_in", "tokens_cached", "tokens_out", "cost_usd"), (("metrics", Metrics),)),
     "copied": (("is_copied_context", bool),),
 }
-_Agent = record("Agent", name=str, model_name=str)
+_HEAD = {
+    **dict.fromkeys(("schema_version", "session_id", "trajectory_id"), str),
+    "agent": record("Agent", name=str, model_name=str),
+}
 # A string with the colon that makes it a key, or a bracket; `cut` where the buffer ends before that is sure.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?P<end>"\s*+(?P<key>:)?)?(?P<cut>\\?\Z)?|[\[\]{}]', re.DOTALL)
 
@@ -48,9 +51,8 @@ def _kinds(columns: tuple[str, ...]) -> tuple[Any, Any]:
     """Return the structs of a step and of a trajectory that hold just what these columns need."""
     fields = {name: kind for column in columns for name, kind in _FIELDS.get(column, ())}
     step = record("TrajectoryStep", **fields)
-    head = {"schema_version": str, "session_id": str, "trajectory_id": str, "agent": _Agent}
-    embedded = record("Embedded", **head, steps=many(step))
-    return step, record("Trajectory", **head, steps=many(step), subagent_trajectories=many(embedded))
+    embedded = record("Embedded", **_HEAD, steps=many(step))
+    return step, record("Trajectory", **_HEAD, steps=many(step), subagent_trajectories=many(embedded))
 
 
 def _plain(content: Any) -> str | None:
@@ -106,7 +108,7 @@ _CELLS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def _elements(descriptor: int) -> Iterator[tuple[bytes, bytes]]:
+def _elements(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Yield key and bytes of each object below the root's keys, and of each object in its arrays, never all at once."""
     buffer, position, depth, key, start, start_depth = bytearray(), 0, 0, b"", -1, 0
     while True:
@@ -138,7 +140,7 @@ def _elements(descriptor: int) -> Iterator[tuple[bytes, bytes]]:
         position, start = position - keep, min(start, 0)
         if len(buffer) > _LARGEST_STEP:
             raise UnreadableError(f"one step of more than {_LARGEST_STEP:,} bytes")
-        more = os.read(descriptor, _CHUNK)
+        more = file.read(_CHUNK)
         if not more:
             if depth:
                 raise UnreadableError("cut off in the middle")
@@ -149,27 +151,24 @@ def _elements(descriptor: int) -> Iterator[tuple[bytes, bytes]]:
 def _documents(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, Any, Iterable[Any]]]:
     """Yield each trajectory in a file: its number, its head, its steps."""
     step, whole = _kinds(columns)
-    descriptor, facts = open_safely(path)
-    try:
+    file, facts = open_safely(path)
+    with file:
         if facts.st_size <= _WHOLE:
-            data, _ = read_bytes(path)
-            document = decode(data, whole)
-            yield 0, document, document.steps or ()
-            for number, embedded in enumerate(document.subagent_trajectories or (), 1):
-                yield number, embedded, embedded.steps or ()
+            document = decode(file.read(), whole)
+            for number, one in enumerate((document, *(document.subagent_trajectories or ()))):
+                yield number, one, one.steps or ()
             return
         head, number = whole(), 0
-        for key, data in _elements(descriptor):
-            if key == b"steps":
+        for key, data in _elements(file):
+            name = key.decode("utf-8", "replace")
+            if name == "steps":
                 yield 0, head, [decode(data, step)]
-            elif key == b"subagent_trajectories":
+            elif name == "subagent_trajectories":
                 number += 1
                 embedded = decode(data, whole)
                 yield number, embedded, embedded.steps or ()
-            elif (name := key.decode("utf-8", "replace")) in {"schema_version", "session_id", "trajectory_id", "agent"}:
-                setattr(head, name, decode(data, _Agent if name == "agent" else str | None))
-    finally:
-        os.close(descriptor)
+            elif name in _HEAD:
+                setattr(head, name, decode(data, _HEAD[name] | None))
 
 
 def task_step_folders(trial: str) -> list[tuple[str | None, str]]:

@@ -1,0 +1,95 @@
+"""What a runner of this machine left behind: processes of its session, its folder, docker containers and networks."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+from harbor_nb.running.owner import OwnerRecord
+
+_LABEL = "com.docker.compose.project"
+_LISTS = {
+    "container": ["ps", "-a", "--format", f'{{{{.Names}}}}\t{{{{.Label "{_LABEL}"}}}}'],
+    "network": ["network", "ls", "--format", f'{{{{.Name}}}}\t{{{{.Label "{_LABEL}"}}}}'],
+    "volume": ["volume", "ls", "--format", f'{{{{.Name}}}}\t{{{{.Label "{_LABEL}"}}}}'],
+}
+
+
+def processes(record: OwnerRecord) -> list[psutil.Process]:
+    """Give what a dead runner's session still has; known by the runner's own TMPDIR, for ids come again."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            mine = os.getsid(process.pid) == record.pid and process.pid != record.pid
+            if mine and record.temporary and process.environ().get("TMPDIR") == record.temporary:
+                found.append(process)
+        except (OSError, psutil.Error):  # it ended meanwhile, or is another user's
+            continue
+    return found
+
+
+def _projects(job: Path) -> re.Pattern[str] | None:
+    """Match the compose projects of a job's trials; each trial's name ends in characters of chance."""
+    names = [re.sub(r"[^a-z0-9_-]", "-", child.name.lower()) for child in job.iterdir() if child.is_dir()]
+    return re.compile(f"(?:{'|'.join(map(re.escape, names))})__.*") if names else None
+
+
+def docker_things(job: Path) -> list[tuple[str, str, str]]:
+    """Give (kind, name, compose project) of all that docker still has of a job's trials."""
+    wanted, found = _projects(job), []
+    if wanted is None or shutil.which("docker") is None:
+        return []
+    for kind, command in _LISTS.items():
+        asked = ["docker", *command, "--filter", f"label={_LABEL}"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+        rows = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
+        found += [(kind, row[0], row[1]) for row in rows if wanted.fullmatch(row[1])]
+    return found
+
+
+def left(job: Path, record: OwnerRecord | None, docker: bool) -> list[str]:
+    """Say what is left of a job whose runner has ended."""
+    said = [f"process {process.pid}" for process in processes(record)] if record else []
+    return said + ([f"{kind} {name}" for kind, name, _ in docker_things(job)] if docker else [])
+
+
+def clear(job: Path, record: OwnerRecord | None, docker: bool) -> list[str]:
+    """Remove what a dead runner left: its processes first, for one of them might bring a container back."""
+    removed = left(job, record, docker)
+    if record is not None:
+        gone = processes(record)
+        for process in gone:
+            process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(gone, timeout=10)
+        if record.temporary:
+            shutil.rmtree(record.temporary, ignore_errors=True)
+    for project in {project for _, _, project in docker_things(job)} if docker else ():
+        down = [
+            "docker",
+            "compose",
+            "-p",
+            project,
+            "down",
+            "--rmi",
+            "local",
+            "--volumes",
+            "--remove-orphans",
+            "-t",
+            "0",
+        ]
+        subprocess.run(down, capture_output=True, timeout=120, check=False)
+    return removed
+
+
+def end_session(record: OwnerRecord) -> None:
+    """End a runner that does not answer, by force."""
+    assert record.pid is not None
+    os.kill(record.pid, signal.SIGKILL)
+    until = time.monotonic() + 10
+    while record.alive() and time.monotonic() < until:
+        time.sleep(0.05)

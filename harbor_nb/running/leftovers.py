@@ -1,0 +1,180 @@
+"""Sandboxes that a killed job left running: find them, tell whose they are, end those that the user names."""
+
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harbor_nb._display import clean
+from harbor_nb.backends import providers
+from harbor_nb.backends.catalog import FIRST_CLASS
+from harbor_nb.backends.providers.base import Found
+from harbor_nb.backends.readiness import check
+from harbor_nb.errors import BadInputError, ProviderError
+from harbor_nb.running.owner import OwnerRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COLUMNS = ["environment", "id", "task", "trial", "job", "state", "age_min", "owner", "certainty"]
+Settings = Mapping[str, Mapping[str, str]]
+
+
+def sandboxes(
+    environments: str | Iterable[str] | None = None, jobs: str | Path = "jobs", practice: Settings | None = None
+) -> "pd.DataFrame":
+    """List what Harbor left at docker, daytona, e2b, modal and runloop; a cloud sandbox bills until it is ended.
+
+    Args:
+        environments: which to ask; by default each that is ready here.
+        jobs: the folder of jobs in which a cloud sandbox's trial is looked for.
+        practice: environment variables by environment, that stand in for the vendor's own: practice clouds.
+
+    Returns:
+        One row a sandbox: environment, id, task, trial, job (its folder, if known), state, age_min (minutes), owner
+        (`live`: its job runs; `orphaned`: its job has ended; `unknown`), certainty (that it is Harbor's, and why).
+        `.attrs["not_asked"]` says which providers were not asked, or did not answer, and why.
+
+    Raises:
+        BadInputError: a name that is none of the five.
+        ProviderError: an environment that was named did not answer.
+
+    Example:
+        >>> sandboxes("docker").columns.tolist()[:3]  # doctest: +SKIP
+        ['environment', 'id', 'task']
+    """
+    import pandas as pd
+
+    named = [environments] if isinstance(environments, str) else list(environments or ())
+    if wrong := set(named) - set(providers.NAMES):
+        raise BadInputError(
+            f"{', '.join(sorted(wrong))} leaves no sandboxes; choose among {', '.join(providers.NAMES)}"
+        )
+    settings = practice or {}
+    told: dict[str, str] = {}
+
+    def ask(name: str) -> list[Found]:
+        if name not in settings and not (ready := check(name)).ready:
+            told[name] = ready.reason
+            return []
+        try:
+            return providers.sandboxes(name, settings.get(name))
+        except ProviderError as error:
+            told[name] = str(error)
+            if not named:
+                warnings.warn(f"{name} was not listed: {error}", stacklevel=2)
+            return []
+
+    wanted = named or [name for name in FIRST_CLASS if name in providers.NAMES]
+    with ThreadPoolExecutor() as pool:
+        found = [one for some in pool.map(ask, wanted) for one in some]
+    if named and told:
+        raise ProviderError("; ".join(f"{name}: {reason}" for name, reason in told.items()))
+    frame = pd.DataFrame([_row(one, Path(jobs)) for one in found], columns=_COLUMNS)
+    frame.attrs["not_asked"] = told
+    return frame
+
+
+def _row(one: Found, jobs: Path) -> dict[str, Any]:
+    trial = one.session.removesuffix("__env").split("__verifier__")[0]
+    job = Path(one.job) if one.job else next((path.parent for path in jobs.glob(f"*/{trial}")), None) if trial else None
+    task = one.task or (trial.rsplit("__", 1)[0] if trial else "")
+    try:
+        age = (datetime.now(UTC) - datetime.fromisoformat(one.created_at)).total_seconds() / 60
+    except (ValueError, TypeError):
+        age = None
+    values = [
+        one.environment,
+        one.id,
+        task,
+        trial,
+        str(job or ""),
+        one.state,
+        age and round(age, 1),
+        _owner(job),
+        one.certainty,
+    ]
+    return dict(zip(_COLUMNS, [clean(v, 300) if isinstance(v, str) else v for v in values], strict=True))
+
+
+def _owner(job: Path | None) -> str:
+    """Tell whether a sandbox's job lives: by its owner record; plain `harbor run` writes only its end."""
+    if job is None:
+        return "unknown"
+    if not job.exists():
+        return "orphaned"
+    record = OwnerRecord.read(job)
+    if record is not None:
+        return {True: "live", False: "orphaned", None: "unknown"}[record.alive()]
+    try:
+        return "orphaned" if json.loads((job / "result.json").read_bytes()).get("finished_at") else "unknown"
+    except (OSError, ValueError):
+        return "unknown"
+
+
+def terminate(
+    which: Any, force: bool = False, jobs: str | Path = "jobs", practice: Settings | None = None
+) -> "pd.DataFrame":
+    """End the sandboxes that you name; they are listed anew first, and shown before anything is done.
+
+    Args:
+        which: rows of `sandboxes()`, or one id, or several.
+        force: also those whose job lives, or of which that is not known.
+        jobs: as for `sandboxes()`.
+        practice: as for `sandboxes()`.
+
+    Returns:
+        The rows with `result`: `terminated`, `gone already`, `refused: ...` or `failed: ...`.
+
+    Raises:
+        BadInputError: `which` names no id.
+
+    Example:
+        >>> left = sandboxes()  # doctest: +SKIP
+        >>> terminate(left[left["owner"] == "orphaned"])  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    if isinstance(which, pd.DataFrame | pd.Series):
+        if "id" not in which:
+            raise BadInputError("the frame has no column 'id'; give rows of harbor_nb.sandboxes()")
+        names = list(which["id"]) if isinstance(which, pd.DataFrame) else [which["id"]]
+        where: Any = sorted(set(which["environment"])) if isinstance(which, pd.DataFrame) else [which["environment"]]
+    else:
+        names, where = [which] if isinstance(which, str) else list(which), None
+    if (not names and not isinstance(which, pd.DataFrame)) or not all(isinstance(n, str) and n for n in names):
+        raise BadInputError("name what to end: rows of harbor_nb.sandboxes(), an id, or a list of ids")
+    there = sandboxes(where or None, jobs, practice) if names else pd.DataFrame(columns=_COLUMNS)
+    named = there["id"].map(lambda one: any(n.startswith(one) for n in names)).astype(bool)  # docker's full or short id
+    rows = there[named].copy()
+    rows["result"] = [_refusal(owner, force) for owner in rows["owner"]]
+    todo = rows[rows["result"] == ""]
+    if len(todo) and not _agreed(todo):
+        rows.loc[todo.index, "result"] = "refused: you did not agree"
+        todo = todo.iloc[:0]
+    for environment, group in todo.groupby("environment"):
+        told = providers.terminate(str(environment), list(group["id"]), (practice or {}).get(str(environment)))
+        rows.loc[group.index, "result"] = [told.get(one, "failed: no answer") for one in group["id"]]
+    gone = [n for n in names if not any(n.startswith(one) for one in there["id"])]
+    return pd.concat([rows, pd.DataFrame({"id": gone, "result": "gone already, or not Harbor's"})], ignore_index=True)
+
+
+def _refusal(owner: str, force: bool) -> str:
+    if force or owner == "orphaned":
+        return ""
+    return f"refused: its job {'lives' if owner == 'live' else 'may live'}; to end it all the same: force=True"
+
+
+def _agreed(rows: "pd.DataFrame") -> bool:
+    """Show the list, and ask, where a person sits before it."""
+    if not (hasattr(sys, "ps1") or getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()):
+        return True
+    print(rows[["environment", "id", "trial", "state", "age_min", "owner"]].to_string(index=False))  # noqa: T201 - asked for
+    try:
+        return input(f"End these {len(rows)}? [y/N] ").strip().lower() in ("y", "yes")
+    except (EOFError, RuntimeError, NotImplementedError):  # a notebook run without a person
+        return True

@@ -1,0 +1,161 @@
+"""Every estimator against a published example or a second implementation."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import DescrStatsW
+
+from harbor_nb.results import statistics as stat
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_student_is_that_of_scipy_and_statsmodels(rng, level):
+    d = rng.normal(0.1, 0.4, 37)
+    found = stat.student(d, level)
+    theirs = stats.ttest_1samp(d, 0).confidence_interval(level)
+    assert found == pytest.approx((theirs.low, theirs.high))
+    assert found == pytest.approx(DescrStatsW(d).tconfint_mean(1 - level))
+
+
+def test_clustered_standard_error_is_millers(rng):
+    # Miller 2024, section 2.2: the clustered standard error; with equal attempts it is that of the tasks' means
+    tasks, attempts = 25, 4
+    trials = rng.normal(size=(tasks, attempts)) + rng.normal(size=(tasks, 1))
+    centred = trials - trials.mean()
+    clustered = np.sqrt(sum(np.outer(row, row).sum() for row in centred)) / (tasks * attempts)
+    low, high = stat.student(trials.mean(axis=1))
+    ours = (high - low) / 2 / stats.t.ppf(0.975, tasks - 1)
+    assert ours == pytest.approx(clustered * np.sqrt(tasks / (tasks - 1)))
+
+
+def test_published_example_of_paired_proportions():
+    # Fagerland, Lydersen and Laake 2014, Stat Med 33:2850: airway hyper-responsiveness of 21 children (Bentur et al.),
+    # 1 and 7 discordant: Tango's interval -0.517 to -0.026, McNemar's exact p 0.0703
+    assert np.allclose(stat.tango(1, 7, 21), (-0.517, -0.026), atol=5e-4)
+    assert stat.mcnemar(1, 7) == pytest.approx(0.0703, abs=5e-5)
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(1, 7, 30), (0, 5, 30), (12, 2, 41), (3, 3, 15), (43, 0, 44), (0, 0, 20)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_tango_inverts_the_score_test(b, c, n, level):
+    """At each end the score statistic is the normal quantile; the restricted likelihood is maximised numerically."""
+    from scipy import optimize
+
+    def statistic(delta):
+        def unlikely(q):  # c's share q, b's share q + delta
+            p = np.array([q + delta, q, 1 - 2 * q - delta])
+            return -np.sum(np.array([b, c, n - b - c]) * np.log(np.maximum(p, 1e-300)))
+
+        lower, upper = max(0.0, -delta), (1 - delta) / 2
+        q = optimize.minimize_scalar(unlikely, bounds=(lower, upper), method="bounded", options={"xatol": 1e-12}).x
+        return (b - c - n * delta) / np.sqrt(n * (2 * q + delta * (1 - delta)))
+
+    z = stats.norm.ppf(0.5 + level / 2)
+    low, high = stat.tango(b, c, n, level)
+    assert statistic(float(low)) == pytest.approx(z, rel=2e-3)
+    assert statistic(float(high)) == pytest.approx(-z, rel=2e-3)
+
+
+def test_tango_without_flips_is_closed_form():
+    for n in (5, 20, 100):
+        z2 = stats.norm.ppf(0.975) ** 2
+        assert np.allclose(stat.tango(0, 0, n), (-z2 / (n + z2), z2 / (n + z2)))
+
+
+@pytest.mark.parametrize(("x", "n"), [(0, 10), (3, 10), (10, 10), (17, 60)])
+def test_clopper_pearson_is_that_of_statsmodels(x, n):
+    assert np.allclose(stat.clopper_pearson(x, n, 0.9), proportion_confint(x, n, alpha=0.1, method="beta"))
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 7), (10, 10), (25, 9), (0, 6)])
+def test_mcnemar_is_that_of_statsmodels(b, c):
+    assert stat.mcnemar(b, c) == pytest.approx(sm_mcnemar([[5, b], [c, 5]], exact=True).pvalue if b + c else 1.0)
+
+
+def test_mcnemar_published_example():
+    # Agresti's ratings of the prime minister, 86 and 150 switched; R's exact2x2 gives 3.716e-05
+    assert stat.mcnemar(86, 150) == pytest.approx(3.716e-5, rel=1e-3)
+
+
+def test_sign_flip_is_the_exact_permutation_test(rng):
+    for d in (rng.normal(0.3, 1, 9), np.array([0.2, 0, -0.4, 0.6, 0.6, 0, 1.0])):
+        theirs = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=True)
+        assert stat.sign_flip(d) == pytest.approx(theirs.pvalue)
+
+
+def test_sign_flip_by_draws_is_near_the_exact_one(rng):
+    d = rng.normal(0.35, 1, 24)
+    theirs = stats.permutation_test(
+        (d,), np.mean, permutation_type="samples", n_resamples=200_000, vectorized=True, rng=1
+    )
+    assert stat.sign_flip(d, 100_000) == pytest.approx(theirs.pvalue, abs=0.006)
+    coarse = np.round(d * 2) / 2  # few different sizes take another way
+    theirs = stats.permutation_test(
+        (coarse,), np.mean, permutation_type="samples", n_resamples=200_000, vectorized=True, rng=1
+    )
+    assert stat.sign_flip(coarse, 100_000) == pytest.approx(theirs.pvalue, abs=0.006)
+
+
+def test_bca_is_that_of_scipy(rng):
+    for d in (rng.exponential(1, 60), rng.choice([-1.0, 0, 0, 1], 80)):
+        theirs = stats.bootstrap((d,), np.mean, n_resamples=50_000, method="BCa", rng=1).confidence_interval
+        assert stat.bca(d, resamples=50_000) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(5, 2, 2), (5, 0, 3), (10, 9, 4), (4, 4, 4), (6, 1, 6)])
+def test_pass_at_k_counts_all_subsets(n, c, k):
+    outcomes = [True] * c + [False] * (n - c)
+    subsets = list(itertools.combinations(outcomes, k))
+    assert stat.pass_at_k([n], [c], k)[0] == pytest.approx(np.mean([any(subset) for subset in subsets]))
+
+
+def test_pass_at_k_is_chen_et_als_code():
+    def chen(n, c, k):  # figure 3 of Chen et al. 2021
+        return 1.0 if n - c < k else 1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1))
+
+    for n, c, k in itertools.product((5, 20, 200), (0, 1, 4), (1, 2, 5)):
+        assert stat.pass_at_k([n], [c], k)[0] == pytest.approx(chen(n, c, k))
+
+
+def test_pass_at_k_is_unbiased(rng):
+    passed = rng.binomial(6, 0.3, 40_000)
+    assert stat.pass_at_k(np.full(40_000, 6), passed, 3).mean() == pytest.approx(1 - 0.7**3, abs=0.005)
+
+
+def test_holm_is_that_of_statsmodels(rng):
+    for count in (1, 2, 7):
+        p = rng.uniform(0, 0.2, count)
+        assert np.allclose(stat.holm(p), multipletests(p, method="holm")[1])
+
+
+def test_tasks_needed_published_example():
+    # Miller 2024, section 5: 3 points, a variance of differences of 1/9, 80 % power: 969 questions
+    assert stat.tasks_needed(0.03, 1 / 3) == pytest.approx(969, abs=1)
+
+
+@pytest.mark.parametrize(("difference", "sd"), [(0.1, 0.5), (0.05, 0.4)])
+def test_the_tasks_needed_have_the_promised_power(rng, difference, sd):
+    tasks = stat.tasks_needed(difference, sd)
+    d = rng.normal(difference, sd, (4000, tasks))
+    p = stats.ttest_1samp(d, 0, axis=1).pvalue
+    assert (p <= 0.05).mean() == pytest.approx(0.8, abs=0.025)
+    tasks = stat.tasks_needed(difference, sd, equivalence=True)
+    d = rng.normal(0, sd, (2000, tasks))
+    half = stats.t.ppf(0.95, tasks - 1) * d.std(axis=1, ddof=1) / np.sqrt(tasks)
+    assert (np.abs(d.mean(axis=1)) + half < difference).mean() == pytest.approx(0.8, abs=0.035)
+
+
+def test_difference_sd_is_what_is_simulated(rng):
+    chances = np.clip(0.4 + rng.normal(0, 0.1, 200_000), 0, 1)
+    sides = [rng.binomial(4, c) / 4 for c in (chances, chances)]
+    assert (sides[1] - sides[0]).std() == pytest.approx(stat.difference_sd(0.4, 4), rel=0.03)
