@@ -275,7 +275,6 @@ class Job:
 
         return frames.trials(self.path)
 
-<<<<<<< HEAD
     def diagnose(self) -> "Diagnosis":
         """Say why trials failed, whose fault it was, and the line that mends it; see `harbor_nb.diagnose`."""
         from harbor_nb.running.diagnosis import diagnose
@@ -287,7 +286,7 @@ class Job:
         from harbor_nb.running.repairs import repair
 
         return repair(self, environment, **settings)
-=======
+
     def view(self) -> Any:
         """Show the job in Harbor's own viewer, which ends with this kernel; outside of a notebook print the command."""
         from harbor_nb.running.viewing import view
@@ -299,7 +298,6 @@ class Job:
         state = self.state
         sign = f"last sign of life {self.last_sign}" if state == "unknown" and self.last_sign else ""
         return self.error or sign or self._said
->>>>>>> main
 
     def __repr__(self) -> str:
         counts, told = self.counts, self._told
