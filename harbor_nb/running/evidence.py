@@ -46,16 +46,12 @@ def _moment(text: str | None, start: datetime | None, end: datetime | None) -> d
 def tail(path: Path, size: int = _TAIL_BYTES) -> str:
     """Return the end of a text file; nothing for one that is absent, linked or no file."""
     try:
-        descriptor, facts = open_safely(str(path))
-    except UnreadableError:
+        stream, facts = open_safely(str(path))
+        with stream:
+            stream.seek(max(0, facts.st_size - size))
+            return stream.read(size).decode("utf-8", "replace")
+    except (UnreadableError, OSError):
         return ""
-    try:
-        os.lseek(descriptor, max(0, facts.st_size - size), os.SEEK_SET)
-        return os.read(descriptor, size).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(descriptor)
 
 
 def log(trial: Path, phase: str | None, step: str | None = None) -> tuple[str, str]:
