@@ -10,12 +10,12 @@ from typing import Any
 
 from harbor_nb._redaction import SECRET_NAME, redact, redactor
 from harbor_nb.errors import BadInputError
+from harbor_nb.running.documents import Document
 
 LOCAL = "harbor_nb.local:LocalEnvironment"
 _PATHS = frozenset(
     "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills".split()
 )
-_LARGEST_BYTES = 10 * 2**20
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-(.*))?\}")
 _SECRET_ARGUMENT = re.compile(r"(api_?key|secret|password|token|credentials?)$", re.IGNORECASE)
 
@@ -29,29 +29,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """Read a config that `harbor run -c` takes: JSON, JSON with comments, or YAML."""
-    file = Path(path).expanduser()
-    try:
-        if file.stat().st_size > _LARGEST_BYTES:
-            raise BadInputError(f"{file} is larger than 10 MB; it can't be a job config")
-        text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadInputError(f"{file} is not text; give a JSON or YAML file") from None
-    except OSError as error:
-        raise BadInputError(f"can't read {file}: {error.strerror}") from None
-    try:
-        if text.lstrip().startswith(("{", "//", "/*")) and file.suffix not in (".yaml", ".yml"):
-            import json5
-
-            data = json5.loads(text)
-        else:
-            import yaml
-
-            data = yaml.safe_load(text)  # type: ignore[no-untyped-call] # PyYAML has no types
-    except Exception as error:  # noqa: BLE001 - each parser has its own; the text may hold a value, so only its first line
-        raise BadInputError(f"{file} is neither JSON nor YAML: {redact(str(error).splitlines()[0])}") from None
-    if not isinstance(data, dict):
-        raise BadInputError(f"{file} does not hold a mapping; a job config has keys such as 'tasks' and 'agents'")
-    return data
+    return Document(path).data
 
 
 def validated(config: Mapping[str, Any]) -> Any:

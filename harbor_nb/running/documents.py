@@ -59,7 +59,7 @@ class Document:
                 data = _load(_plain(self.text))  # a comma too many is none to YAML
         except (ValueError, yaml.YAMLError, RecursionError) as error:  # its text may hold a value: only the first line
             told = redact((str(error).splitlines() or ["nested too deeply"])[0])
-            raise BadInputError(f"{self.file} is not {self.kind.upper()}: {told}") from None
+            raise BadInputError(f"{self.file} is neither JSON nor YAML: {told}") from None
         if not isinstance(data, dict):
             raise BadInputError(
                 f"{self.file} does not hold a mapping; a job config has keys such as 'tasks' and 'agents'"

@@ -205,7 +205,7 @@ def _only(source: Source, only: Any) -> list[dict[str, Any]]:
     from harbor_nb.results.frames import trials
 
     frame = trials(source.folder, columns=["trial", "reward", "exception", "failure"])
-    if only in ("failed", "errors"):
+    if isinstance(only, str) and only in ("failed", "errors"):
         chosen = _again(frame) if only == "failed" else _again(frame) | frame["exception"].notna()
         wanted = set(frame["trial"][chosen])
     else:

@@ -1,7 +1,6 @@
 """Trials that run: in which phase, for how long against their own timeout and what is usual, and whether they live."""
 
 import json
-import subprocess
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb._display import clean
+from harbor_nb.errors import HarborNbError
 from harbor_nb.running.evidence import filled, newest, tail
 
 if TYPE_CHECKING:
@@ -106,29 +106,18 @@ def timeout(trial: Path, phase: str) -> float | None:
 
 
 def _alive(environments: set[str], job: Path) -> Any:
-    """Return a function that tells whether a trial's sandbox is there: running, gone, or None for can't tell."""
-    names: dict[str, str] | None = None
-    if environments == {"docker"}:
-        names = _containers()
-    elif environments == {"local"}:
-        names = _sandboxes(job)
+    """Return a function that tells whether a trial's sandbox is there: its state, gone, or None for can't tell."""
+    from harbor_nb.running.leftovers import sandboxes
 
-    def state(trial: Path) -> str | None:
-        if names is None:
-            return None
-        return next((how for name, how in names.items() if name.startswith(trial.name.lower())), "gone")
-
-    return state
-
-
-def _containers() -> dict[str, str] | None:
-    command = ["docker", "ps", "--all", "--format", '{{.Label "com.docker.compose.project"}}\t{{.State}}']
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    rows = (line.partition("\t")[::2] for line in done.stdout.splitlines())
-    return {name.lower(): "running" if how == "running" else "gone" for name, how in rows if name}
+        if environments == {"local"}:
+            names = _sandboxes(job)
+        else:
+            listed = sandboxes(environments, jobs=job.parent)
+            names = dict(zip(listed["trial"], listed["state"], strict=True))
+    except HarborNbError:
+        return lambda trial: None
+    return lambda trial: names.get(trial.name, "gone")
 
 
 def _sandboxes(job: Path) -> dict[str, str]:
@@ -137,7 +126,7 @@ def _sandboxes(job: Path) -> dict[str, str]:
     words = (word for process in psutil.process_iter(["name", "cmdline"]) if "bwrap" in (process.info["name"] or "")
              for word in process.info["cmdline"] or [])  # fmt: skip
     inside = (Path(word).relative_to(job).parts for word in words if word.startswith(f"{job}/"))
-    return {parts[0].lower(): "running" for parts in inside if parts}
+    return {parts[0]: "running" for parts in inside if parts}
 
 
 def _last_line(trial: Path) -> tuple[str, str]:

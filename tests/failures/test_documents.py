@@ -204,12 +204,12 @@ def test_a_file_of_5_mb_is_edited(tmp_path):
         (b"[1]", "a.yaml", "does not hold a mapping"),
         (b'"words"', "a.json", "does not hold a mapping"),
         (b"{'a': }", "a.json", None),
-        (b'{"a": [}', "a.json", "is not JSON"),
-        (b"a: [\nb: }", "a.yaml", "is not YAML"),
+        (b'{"a": [}', "a.json", "is neither JSON nor YAML"),
+        (b"a: [\nb: }", "a.yaml", "is neither JSON nor YAML"),
         (b"a: &x {b: *x}\n", "a.yaml", None),
         (b"\xff\xfe\x00binary", "a.json", "is not text"),
         (b"a: " + b"x" * 2**21, "a.yaml", "larger than 1 MB"),
-        (b"a: !!python/object/apply:os.system ['true']", "a.yaml", "is not YAML"),
+        (b"a: !!python/object/apply:os.system ['true']", "a.yaml", "is neither JSON nor YAML"),
     ],
 )
 def test_what_is_no_config_is_one_clear_line(tmp_path, data, name, told):
