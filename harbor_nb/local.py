@@ -57,9 +57,8 @@ class LocalEnvironment(BaseEnvironment):
         policy = str(getattr(getattr(self, "network_policy", None), "network_mode", "public"))
         if (self.environment_dir / "Dockerfile").exists():
             image = await build_image(
-                self.environment_dir, force=force_build, timeout_sec=self.task_env_config.build_timeout_sec,
-                on_line=self.logger.debug,
-            )  # fmt: skip
+                self.environment_dir, force=force_build, on_line=self.logger.debug
+            )  # Harbor ends it at the task's timeout times the job's multiplier
         self._sandbox = await Sandbox.start(
             image,
             name=self.session_id,

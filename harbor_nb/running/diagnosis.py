@@ -119,9 +119,10 @@ def diagnose(x: Any) -> Diagnosis:
         raise BadInputError(
             f"the frame has no column {absent[0]!r}; give a whole trials(...) frame, or the job's folder"
         )
+    frame = _without_dead(frame)
     failed = frame[frame["exception"].notna() | frame["status"].isin(["cancelled", "unreadable"])]
     groups = sorted((_group(part) for part in _parts(failed)), key=lambda group: -int(group["trials"]))
-    groups += [] if x is frame else _broken_jobs(x, frame)
+    groups += [] if isinstance(x, pd.DataFrame) else _broken_jobs(x, frame)
     low = frame[frame["exception"].isna() & (frame["reward"] < 1)]
     groups += _lacking(low)
     notes = [f"{len(low)} scored below 1 without an error: the agent's result"] if len(low) else []
@@ -135,6 +136,19 @@ def diagnose(x: Any) -> Diagnosis:
         _make_typable(group, many=len(jobs) > 1)
     running = tuple(watched(frame))
     return Diagnosis(_headline(frame, failed, groups, running), tuple(groups), running, clean(handle), tuple(notes))
+
+
+def _without_dead(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the trials, those of a runner that is gone cancelled; a frame takes them for running for a minute more."""
+    from harbor_nb.running.handles import Job
+
+    going = frame["status"].isin(["running", "pending"])
+    dead = [job for job in frame["job_path"][going].unique() if Job(Path(job)).state == "lost"]
+    lost = going & frame["job_path"].isin(dead)
+    told = frame.assign(
+        status=frame["status"].mask(lost, "cancelled"), message=frame["message"].mask(lost, "the runner is gone")
+    )
+    return told[~(lost & frame["trial"].isna())]
 
 
 def _parts(failed: "pd.DataFrame") -> Iterator["pd.DataFrame"]:

@@ -1,9 +1,11 @@
 """Trials that run: in which phase, for how long against their own timeout and what is usual, and whether they live."""
 
 import json
+import re
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,12 +123,15 @@ def _alive(environments: set[str], job: Path) -> Any:
 
 
 def _sandboxes(job: Path) -> dict[str, str]:
+    """Return the trials whose folders a local sandbox has mounted."""
     import psutil
 
-    words = (word for process in psutil.process_iter(["name", "cmdline"]) if "bwrap" in (process.info["name"] or "")
-             for word in process.info["cmdline"] or [])  # fmt: skip
-    inside = (Path(word).relative_to(job).parts for word in words if word.startswith(f"{job}/"))
-    return {parts[0]: "running" for parts in inside if parts}
+    mounts = ""
+    for process in psutil.process_iter(["name"]):
+        with suppress(OSError):
+            if process.info["name"] == "bwrap":
+                mounts += Path(f"/proc/{process.pid}/mountinfo").read_text()
+    return dict.fromkeys(re.findall(rf"/{re.escape(job.name)}/([^/ ]+)/", mounts), "running")
 
 
 def _last_line(trial: Path) -> tuple[str, str]:
