@@ -34,9 +34,13 @@ class EnvironmentRecord:
     address: tuple[str, ...] = ()  # the variable that moves the API elsewhere, and where it is without
 
     def missing(self) -> tuple[str, ...]:
-        """Give the names that are missing from the alternative that is nearest to complete."""
-        lacks = [tuple(name for name in group if not os.environ.get(name, "").strip()) for group in self.credentials]
-        return min(lacks, key=len, default=())
+        """Give the names that are missing from the alternative that is nearest to complete, one begun before others."""
+
+        def lacks(group: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name for name in group if not os.environ.get(name, "").strip())
+
+        nearest = min(self.credentials, key=lambda group: (len(lacks(group)), -len(group)), default=())
+        return lacks(nearest)
 
 
 @cache

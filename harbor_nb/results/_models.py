@@ -1,8 +1,11 @@
-"""The part of Harbor's files that the frames need, as typed structs; every other field is skipped while decoding."""
+"""The parts of Harbor's files that the frames need, as typed structs."""
 
 import json
-from functools import cache
-from types import GenericAlias
+import tomllib
+from functools import cache, reduce
+from importlib.resources import files
+from operator import or_
+from types import GenericAlias, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -23,60 +26,22 @@ def many(kind: Any) -> Any:
     return GenericAlias(list, (kind,))
 
 
-Span = record("Span", started_at=str, finished_at=str)
-Usage = record("Usage", n_input_tokens=int, n_cache_tokens=int, n_output_tokens=int, cost_usd=float)
-Verified = record("Verified", rewards=dict[str, float | None])
-Raised = record("Raised", exception_type=str, exception_message=str, occurred_at=str)
-Model = record("Model", name=str, provider=str)
-AgentInfo = record("AgentInfo", name=str, version=str, model_info=Model)
-TaskConfig = record("TaskConfig", path=str, name=str, source=str)
-AgentConfig = record("AgentConfig", name=str, import_path=str, model_name=str)
-EnvironmentConfig = record("EnvironmentConfig", type=str, import_path=str)
-TrialConfig = record(
-    "TrialConfig", task=TaskConfig, trial_name=str, agent=AgentConfig, environment=EnvironmentConfig
-)  # an entry of lock.json has the same shape
-_OUTCOME: dict[str, Any] = {
-    "agent_result": Usage,
-    "verifier_result": Verified,
-    "exception_info": Raised,
-    "agent_execution": Span,
-    "verifier": Span,
-}
-Step = record("Step", step_name=str, **_OUTCOME)
-TrialResult = record(
-    "TrialResult",
-    *("task_name", "config"),
-    **dict.fromkeys(("id", "task_name", "source", "task_checksum", "started_at", "finished_at"), str),
-    config=TrialConfig,
-    agent_info=AgentInfo,
-    environment_setup=Span,
-    agent_setup=Span,
-    **_OUTCOME,
-    step_results=many(Step),
-)
-COUNTS = ("completed", "errored", "running", "pending", "cancelled")
-JobStats = record(
-    "JobStats",
-    **{f"n_{name}_trials": int for name in COUNTS},
-    **dict.fromkeys(("n_retries", "n_trials", "n_errors", "n_input_tokens", "n_cache_tokens", "n_output_tokens"), int),
-    cost_usd=float,
-)  # n_trials and n_errors are Harbor 0.1's names of the first two
-JobResult = record(
-    "JobResult", id=str, started_at=str, updated_at=str, finished_at=str, n_total_trials=int, stats=JobStats
-)
-JobConfig = record(
-    "JobConfig", trial_name=str, job_name=str, task=TaskConfig, agents=many(AgentConfig), environment=EnvironmentConfig
-)
-JobLock = record("JobLock", harbor=record("HarborLock", version=str), trials=many(TrialConfig))
-Owner = record(
-    "Owner",
-    **dict.fromkeys(("state", "launched_at", "heartbeat_at", "harbor_version", "harbor_nb_version", "error"), str),
-    **dict.fromkeys(("practice", "recorded", "fast_stop"), bool),
-)
-Event = record("Event", t=str, event=str, trial=str, task=str, reward=float, exception=str, message=str)
-Collected = record("Collected", source=str, destination=str, status=str, service=str)
-Metrics = record("Metrics", prompt_tokens=int, cached_tokens=int, completion_tokens=int, cost_usd=float)
-Called = record("Called", function_name=str)
+def _shapes() -> Any:
+    made: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "raw": msgspec.Raw}
+    made["rewards"] = dict[str, float | None]
+
+    def kind(text: str) -> Any:
+        kinds = [many(made[word[1:-1]]) if word[0] == "[" else made[word] for word in text.strip("!").split("|")]
+        return reduce(or_, kinds)
+
+    for name, fields in tomllib.loads(files(__package__).joinpath("shapes.toml").read_text(encoding="utf-8")).items():
+        needed = [field for field, text in fields.items() if text[-1] == "!"]
+        made[name] = record(name, *needed, **{field: kind(text) for field, text in fields.items()})
+    return SimpleNamespace(**made)
+
+
+shapes = _shapes()
+"""The structs of shapes.toml, by their names."""
 
 
 def speakable(value: Any) -> Any:

@@ -19,7 +19,7 @@ from pyarrow.fs import LocalFileSystem
 
 from harbor_nb._redaction import redact
 from harbor_nb.results import _cache, reading
-from harbor_nb.results._models import AgentInfo, Model, TrialConfig, TrialResult, Usage, record, speakable
+from harbor_nb.results._models import record, shapes, speakable
 
 PHASES = {name: name for name in ("environment_setup", "agent_setup")} | {
     "agent": "agent_execution",
@@ -61,24 +61,21 @@ _MESSAGE = 4000  # characters of an exception's message that are kept: its head 
 _RACY_NS = 2_000_000_000  # a file younger than this may change again within one tick of the clock
 _CHUNK = 1_000  # trials a table: few of Python's objects at a time, and these still in the processor's cache
 _VERSION_NUMBER = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+[\w.+-]*")
-_decode = msgspec.json.Decoder(TrialResult).decode
+_decode = msgspec.json.Decoder(shapes.TrialResult).decode
 _LOCAL = "harbor_nb.local:LocalEnvironment"
 
 
 def environment_name(config: Any) -> str:
     """Return Harbor's environment type, `local` for ours, the class's name for another import path."""
-    if config is None:
-        return "docker"
-    if config.import_path:
-        return "local" if config.import_path == _LOCAL else config.import_path.rpartition(":")[2]
-    return config.type or "docker"
+    if path := config and config.import_path:
+        return "local" if path == _LOCAL else str(path.rpartition(":")[2])
+    return (config and config.type) or "docker"
 
 
 def agent_name(config: Any) -> str:
     """Return the agent's name as its configuration tells it; Harbor's default is the oracle."""
-    if config is None:
-        return "oracle"
-    return config.name or (config.import_path or "oracle").rpartition(":")[2]
+    path = (config and config.import_path) or "oracle"
+    return (config and config.name) or path.rpartition(":")[2]
 
 
 def _version(text: str | None) -> str | None:
@@ -99,7 +96,7 @@ def _usage(result: Any) -> Any:
         return result.agent_result
     found = [step.agent_result for step in result.step_results if step.agent_result is not None]
     known = {f: [value for used in found if (value := getattr(used, f)) is not None] for f in _USAGE.values()}
-    return Usage(**{field: sum(values) if values else None for field, values in known.items()})
+    return shapes.Usage(**{field: sum(values) if values else None for field, values in known.items()})
 
 
 def _rewards(verified: Any) -> dict[str, float]:
@@ -232,12 +229,14 @@ def _task_name(task: Any) -> str | None:
 def _planned(config: Any) -> Any:
     """Return a result that says no more than the trial's configuration does."""
     if config is None:
-        return TrialResult(task_name=None, config=None)
+        return shapes.TrialResult(task_name=None, config=None)
     task, agent = config.task, config.agent
     provider, _, model = ((agent and agent.model_name) or "").rpartition("/")
-    info = AgentInfo(name=agent_name(agent), model_info=Model(name=model or None, provider=provider or None))
+    info = shapes.AgentInfo(
+        name=agent_name(agent), model_info=shapes.Model(name=model or None, provider=provider or None)
+    )
     name, source = (task.name or _task_name(task), task.source) if task else (None, None)
-    return TrialResult(task_name=name, source=source, config=config, agent_info=info)
+    return shapes.TrialResult(task_name=name, source=source, config=config, agent_info=info)
 
 
 def linked_rows(job: reading.JobFolder) -> pa.Table:
@@ -254,7 +253,9 @@ def pending_rows(job: reading.JobFolder) -> pa.Table:
 
     planned = job.lock.trials or () if job.alive and job.lock is not None else ()
     configs = [
-        reading.read_or_none(job.file(f"{n}{os.sep}config.json"), TrialConfig) for n in job.trial_names if planned
+        reading.read_or_none(job.file(f"{n}{os.sep}config.json"), shapes.TrialConfig)
+        for n in job.trial_names
+        if planned
     ]
     begun = Counter(key(config) for config in configs if config is not None)
     entries = []
@@ -272,10 +273,10 @@ def _entry(folder: str, name: str) -> tuple[Any, ...]:
         facts, result = _quickly(f"{path}result.json")
     except (OSError, ValueError, RecursionError):  # the rare rest: find out why, and whether another try helps
         try:
-            result, facts = reading.read_struct(f"{path}result.json", TrialResult)
+            result, facts = reading.read_struct(f"{path}result.json", shapes.TrialResult)
         except reading.UnreadableError as error:
             reason = None if isinstance(error, reading.AbsentError) else f"result.json: {error}"
-            return name, -1, -1, reason, False, _planned(reading.read_or_none(f"{path}config.json", TrialConfig))
+            return name, -1, -1, reason, False, _planned(reading.read_or_none(f"{path}config.json", shapes.TrialConfig))
     return name, facts.st_size, facts.st_mtime_ns, None, True, result
 
 
@@ -321,18 +322,10 @@ def _facts(folder: str, names: Sequence[str]) -> pa.Table:
         with ThreadPoolExecutor(2) as threads:
             found = threads.map(LocalFileSystem().get_file_info, (paths[:half], paths[half:]))
             facts = [(-1, -1) if i.size is None else (i.size, i.mtime_ns) for part in found for i in part]
-    except OSError:  # one of them may not be looked at
-        facts = [_fact(path) for path in paths]
+    except OSError:  # one of them may not be looked at: read all again, each on its own
+        facts = [(-1, -1)] * len(paths)
     sizes, mtimes_ns = zip(*facts, strict=True)
     return pa.table({"trial": arrow(names, _TEXT), "size": sizes, "mtime_ns": _settled(mtimes_ns)})
-
-
-def _fact(path: bytes) -> tuple[int, int]:
-    try:
-        facts = os.lstat(path)
-    except OSError:
-        return -1, -1
-    return facts.st_size, facts.st_mtime_ns
 
 
 def load(job: reading.JobFolder, columns: Sequence[str]) -> pa.Table:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from harbor_nb.errors import BadInputError
-from harbor_nb.results._models import JobConfig, JobLock, JobResult, Owner, TrialConfig, decode
+from harbor_nb.results._models import decode, shapes
 from harbor_nb.samples import sample_jobs
 
 LARGEST = 512 * 2**20
@@ -30,6 +30,15 @@ _HEARTBEAT_SEC = 60.0
 _FOREIGN_LIFE_SEC = 6 * 3600.0
 _ZONE = re.compile(r"T.*(Z|[+-]\d\d:?\d\d)$")
 _LIVE = {"starting", "running", "cancelling"}
+
+
+FILES = {
+    "config.json": shapes.JobConfig,
+    "result.json": shapes.JobResult,
+    "lock.json": shapes.JobLock,
+    "harbor_nb.json": shapes.Owner,
+}
+"""The files of a job, and what is read of each."""
 
 
 class UnreadableError(Exception):
@@ -112,6 +121,10 @@ def read_or_none(path: str, kind: Any) -> Any:
         return None
 
 
+def _own(name: str) -> cached_property[Any]:
+    return cached_property(lambda job: read_or_none(job.file(name), FILES[name]))
+
+
 @dataclass
 class JobFolder:
     """One job folder; its files are opened when they are asked for."""
@@ -145,30 +158,12 @@ class JobFolder:
         """The path of a file of the job."""
         return f"{self.path}{os.sep}{name}"
 
-    @cached_property
-    def owner(self) -> Any:
-        """The owner record, or None for a job that harbor_nb did not launch."""
-        return read_or_none(self.file("harbor_nb.json"), Owner)
+    owner, result, config, lock = (_own(name) for name in ("harbor_nb.json", "result.json", "config.json", "lock.json"))
 
     def flag(self, name: str) -> bool:
         """Whether the owner record says `practice`, `recorded` or `fast_stop`; what we ship is recorded anyhow."""
         shipped = name == "recorded" and f"{self.path}{os.sep}".startswith(_shipped())
         return shipped or bool(self.owner and getattr(self.owner, name))
-
-    @cached_property
-    def result(self) -> Any:
-        """The job's own result, or None."""
-        return read_or_none(self.file("result.json"), JobResult)
-
-    @cached_property
-    def config(self) -> Any:
-        """The job's configuration, or None."""
-        return read_or_none(self.file("config.json"), JobConfig)
-
-    @cached_property
-    def lock(self) -> Any:
-        """The job's lock, or None."""
-        return read_or_none(self.file("lock.json"), JobLock)
 
     @cached_property
     def alive(self) -> bool:
@@ -204,13 +199,13 @@ def _kind(folder: str) -> str:
     """Tell a job folder from a trial folder from a folder of such, by a few files, never by listing it."""
     if _has(folder, _OWN_FILES):
         return "job"
-    config = read_or_none(f"{folder}{os.sep}config.json", JobConfig)
+    config = read_or_none(f"{folder}{os.sep}config.json", shapes.JobConfig)
     if config is not None:
         return "trial" if config.trial_name or config.task else "job"
     if _has(folder, _TRIAL_SIGNS):
         return "trial"
     if _has(folder, ["result.json", "lock.json", "config.json"]):
-        result = read_or_none(f"{folder}{os.sep}result.json", TrialConfig)
+        result = read_or_none(f"{folder}{os.sep}result.json", shapes.TrialConfig)
         return "trial" if result is None or result.trial_name else "job"
     return "other"
 
@@ -257,7 +252,7 @@ def _paths(x: Any) -> Iterator[str]:
         found = sorted(glob.glob(text)) if glob.has_magic(text) else []  # noqa: PTH207 - absolute
         if not found:
             raise BadInputError(
-                f"No such folder: {os.fspath(x)}. Give a jobs folder, a job folder, a list of them, or a glob."
+                f"No such folder: {os.fspath(x)}. Give a jobs or job folder, a list of them, or a glob."
             )
         yield from (path for path in found if Path(path).is_dir())
     elif isinstance(x, Iterable):
@@ -271,34 +266,10 @@ def _paths(x: Any) -> Iterator[str]:
 
 def find_jobs(x: Any) -> list[JobFolder]:
     """Return what `x` names as job folders, each once, in the order of their paths."""
-    found: dict[tuple[str, str | None], JobFolder] = {}
+    found: dict[tuple[str, str], JobFolder] = {}
     for path in _paths(x):
         if not Path(path).is_dir():
             raise BadInputError(f"Not a folder: {path}. Give the folder that holds the job.")
         for job in _find(path, _DEPTH):
-            found.setdefault((job.path, job.only), job)
-    return [
-        job
-        for key, job in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or ""))
-        if job.only is None or (key[0], None) not in found
-    ]
-
-
-def job_folders(x: Any) -> list[Path]:
-    """Find the job folders in `x`.
-
-    Args:
-        x: A jobs folder, a job folder, a trial folder, a list of them, a glob, a `Job` or `Jobs`.
-
-    Returns:
-        The folders, each once, sorted. Links below a given folder are not followed.
-
-    Raises:
-        BadInputError: `x` does not exist or is nothing of the kind.
-
-    Example:
-        >>> from harbor_nb import sample_jobs
-        >>> from harbor_nb.results.reading import job_folders
-        >>> folders = job_folders(sample_jobs())  # doctest: +SKIP
-    """
-    return [Path(path) for path in dict.fromkeys(job.path for job in find_jobs(x))]
+            found.setdefault((job.path, job.only or ""), job)
+    return [found[path, trial] for path, trial in sorted(found) if not trial or (path, "") not in found]

@@ -31,6 +31,7 @@ def start(
     """Make the folder of a new job and start its runner."""
     folder = make_folder(config)
     record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
+    (folder / "config.json").write_text(json.dumps(config, indent=4, default=str))  # Harbor writes its own over it
     return spawn(folder, config, record, secrets, practice)
 
 

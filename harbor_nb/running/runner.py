@@ -65,13 +65,27 @@ def _prepare(record: OwnerRecord, events: EventLog) -> None:
             events.add("note", message="Harbor's docker environment looks different: stopped as Harbor does")
 
 
+async def _made(kind: Any, config: Any, folder: Path) -> Any:
+    """Make Harbor's job; of a job that has not begun, config.json stands there only for who reads it meanwhile."""
+    ours = folder / "config.json"
+    text = ours.read_text() if ours.exists() and not (folder / "result.json").exists() else None
+    if text is None:
+        return await kind.create(config)
+    ours.unlink()  # Harbor would compare it with the config that it completes while it makes the job
+    try:
+        return await kind.create(config)
+    finally:
+        if not ours.exists():
+            ours.write_text(text)
+
+
 async def _work(config: Any, record: OwnerRecord, folder: Path, events: EventLog) -> None:
     from harbor import Job
 
     from harbor_nb.running.isolation import isolate
 
     _prepare(record, events)
-    job = await Job.create(config)
+    job = await _made(Job, config, folder)
     events.follow(job)
     if not isolate(job):
         events.add("note", message="Harbor's trial queue looks different: one bad trial ends its siblings")

@@ -18,7 +18,7 @@ from harbor_nb.errors import BuildError, SandboxError
 from harbor_nb.sandbox import layers, places, users
 from harbor_nb.sandbox.context import Context, Copy
 from harbor_nb.sandbox.dockerfile import WITHOUT_EFFECT, Step, expand, json_form, pairs_of, parse, script_of
-from harbor_nb.sandbox.userland import identity, overlaid
+from harbor_nb.sandbox.userland import OWNERS, identity, overlaid
 
 if TYPE_CHECKING:
     from harbor_nb.sandbox.running import Sandbox
@@ -238,6 +238,8 @@ async def _copy(action: _Action, copy: Copy, sandbox: "Sandbox") -> None:
         folder = "1" if copy.into_folder or not first else ""
         try:
             await sandbox.shell(script, copy.target, folder, f"{uid}:{gid}", first, stdin=file, path=copy.target)
+            if sandbox.users == "single-user" and copy.owner:
+                await sandbox.exec(["sh", "-c", f'echo "$1" >> {OWNERS}', "sh", action.step.text], user="root")
         except (OSError, SandboxError) as error:
             raise action.step.fail(str(error)) from None
 

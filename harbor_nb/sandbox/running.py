@@ -18,7 +18,7 @@ from harbor_nb.sandbox.files import SandboxFiles
 from harbor_nb.sandbox.images import PATH, Image
 from harbor_nb.sandbox.processes import ExecResult, OnOutput, SandboxProcess, exit_code, open_streams, run
 from harbor_nb.sandbox.tiers import bwrap, tier
-from harbor_nb.sandbox.userland import base_layer, overlaid
+from harbor_nb.sandbox.userland import base_layer, overlaid, own_layer
 
 _INIT = "echo ready; exec /bin/sleep infinity"
 # The loader's own variables would act on the host's nsenter.
@@ -50,6 +50,7 @@ class Sandbox(SandboxFiles):
         self.workdir = image.workdir
         self.env = env
         self.users = users.mode()
+        self.network = True
         self._held = held
         self._init: asyncio.subprocess.Process | None = None
         self._pid = 0
@@ -97,9 +98,9 @@ class Sandbox(SandboxFiles):
         _sweep_once()
         held = places.Held(parent or places.run_folder(), name)
         self = cls(image, {"PATH": PATH, "LANG": "C.UTF-8", **image.env, **(env or {})}, held)
-        self._mounts = mounts
+        self._mounts, self.network = mounts, network
         try:
-            arguments = await asyncio.to_thread(self._arguments, found.name == "full", network)
+            arguments = await asyncio.to_thread(self._arguments, found.name == "full")
             await self._boot(program, arguments)
         except BaseException:
             await self.stop()
@@ -121,16 +122,17 @@ class Sandbox(SandboxFiles):
     def _lower(self, name: str) -> list[Path]:
         return [path for layer in self.image.layers if (path := layer / slug(name)).is_dir()]
 
-    def _arguments(self, proc: bool, network: bool) -> list[str]:
+    def _arguments(self, proc: bool) -> list[str]:
         base = base_layer()
-        self._layers = [layers.hold(layer) for layer in (base, *self.image.layers)]
+        own = [own_layer()] if self.users != "root" else []
+        self._layers = [layers.hold(layer) for layer in (base, *own, *self.image.layers)]
         command = self._overlay("", [base / "root", *self._lower("")])
         for name in overlaid():
-            command += self._overlay(name, [Path("/", name), *self._lower(name)])
+            command += self._overlay(name, [Path("/", name), *(path / slug(name) for path in own), *self._lower(name)])
         command += ["--proc", "/proc"] if proc else ["--dir", "/proc"]
         command += ["--dev", "/dev", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
         command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
-        if not network:
+        if not self.network:
             command += ["--unshare-net"]
         elif Path("/etc/resolv.conf").exists():
             (self.folder / "root/etc").mkdir(exist_ok=True)
@@ -187,7 +189,7 @@ class Sandbox(SandboxFiles):
         loader = {key: variables.pop(key) for key in list(variables) if key.startswith(_LOADER)}
         inner = ["/usr/bin/env", "-C", cwd or self.workdir, *(f"{key}={value}" for key, value in loader.items())]
         inner += users.become(self.users, self.image.user if user is None else user, variables)
-        return [*users.enter(self.users, self._pid), "--", *inner, *command], variables
+        return [*users.enter(self.users, self._pid, network=self.network), "--", *inner, *command], variables
 
     @override
     async def _run_inside(self, command: Sequence[str], stdin: int, *, output: int | None = None) -> ExecResult:

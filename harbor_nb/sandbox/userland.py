@@ -1,5 +1,6 @@
 """What of the host stands in for a base image: its programs, and a copy of /etc without what is private."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,10 +9,11 @@ import re
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from harbor_nb.sandbox import layers
+from harbor_nb.sandbox import layers, users
 
 FORMAT = 4
 # Folders of the host that a sandbox sees read-only under its own writes; /etc is a copy, the rest starts empty.
@@ -38,6 +40,7 @@ _PRIVATE = frozenset(
     "hostname resolv.conf mtab machine-id motd issue .pwd.lock cloud cni containers crontab cron.d".split()
 )
 _CREDENTIAL = re.compile(rb"://[^/\s:@]*:[^/\s@]+@")
+OWNERS = "/var/log/harbor_nb.owners"
 _FIRST_PERSON, _NOBODY = 1000, 65534
 
 
@@ -121,6 +124,8 @@ def _write_etc(etc: Path, entries: list[tuple[str, os.stat_result]]) -> None:
         path.write_text(text)
         path.chmod(0o640 if "shadow" in name else 0o644)
     (etc / "mtab").symlink_to("../proc/self/mounts")
+    if users.mode() == "single-user" and (etc / "apt/apt.conf.d").is_dir():
+        (etc / "apt/apt.conf.d/90harbor-nb").write_text('APT::Sandbox::User "root";\n')
 
 
 def _write_root(root: Path) -> None:
@@ -139,15 +144,47 @@ def _write_root(root: Path) -> None:
 def base_layer() -> Path:
     """Give the lowest layer, made anew when the host's /etc has changed: the empty folders, and the copy of /etc."""
     key, entries = _base()
+
+    def write(folder: Path) -> None:
+        root = folder / "root"
+        root.mkdir(mode=0o755)
+        _write_root(root)
+        _write_etc(root / "etc", entries)
+
+    return _layer(key, write)
+
+
+def own_layer() -> Path:
+    """Give the layer in which the host's folders are the caller's: without it nobody but root can write into them."""
+
+    def write(folder: Path) -> None:
+        for name in overlaid():
+            _own(Path("/", name), folder / name.replace("/", "+"), files=name.startswith("var/"))
+        if users.mode() == "single-user":
+            _record_owners(folder / "usr")
+
+    return _layer(f"own-{identity()}-{users.mode()}", write)
+
+
+def _record_owners(usr: Path) -> None:
+    """Put scripts in the place of chown and chgrp that note what was asked for, since it can't be done."""
+    kept = usr / "lib/harbor_nb"
+    kept.mkdir()
+    for name in ("chown", "chgrp"):
+        if Path("/usr/bin", name).is_file():
+            shutil.copy(Path("/usr/bin", name), kept / name)
+            script = f'#!/bin/sh\necho "{name} $*" >> {OWNERS}\nexec /usr/lib/harbor_nb/{name} "$@"\n'
+            (usr / "bin" / name).write_text(script)
+            (usr / "bin" / name).chmod(0o755)
+
+
+def _layer(key: str, write: Callable[[Path], None]) -> Path:
     folder = layers.find(key)
     if folder is None:
         folder = layers.folder_of(key)
         partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
         partial.chmod(0o755)
-        root = partial / "root"
-        root.mkdir(mode=0o755)
-        _write_root(root)
-        _write_etc(root / "etc", entries)
+        write(partial)
         layers.describe(partial)
         try:
             partial.rename(folder)
@@ -156,10 +193,24 @@ def base_layer() -> Path:
     return folder
 
 
+def _own(source: Path, target: Path, *, files: bool) -> None:
+    """Make a tree's folders anew; and its files too, but for dpkg's lists, which are many and are only replaced."""
+    target.mkdir()
+    with contextlib.suppress(PermissionError), os.scandir(source) as found:
+        for entry in found:
+            place = target / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                _own(Path(entry.path), place, files=files and entry.name != "info")
+            elif files and entry.is_file(follow_symlinks=False):
+                # A lock file that can't be read is as good empty.
+                place.write_bytes(Path(entry.path).read_bytes() if os.access(entry.path, os.R_OK) else b"")
+    target.chmod(source.stat().st_mode & 0o777 | 0o700)
+
+
 @cache
 def _base() -> tuple[str, list[tuple[str, os.stat_result]]]:
     entries = _etc_entries()
-    digest = hashlib.sha256(f"{FORMAT} {os.geteuid()} {platform.machine()}".encode())
+    digest = hashlib.sha256(f"{FORMAT} {os.geteuid()} {platform.machine()} {users.mode()}".encode())
     for name, found in entries:
         digest.update(f"\0{name}\0{found.st_mode}\0{found.st_size}\0{found.st_mtime_ns}".encode())
     for name in ("passwd", "group"):

@@ -114,9 +114,11 @@ def bwrap_arguments(users: Mode) -> list[str]:
     return [] if users == "root" else ["--unshare-user", "--uid", "0", "--gid", "0"]
 
 
-def enter(users: Mode, pid: int) -> list[str]:
+def enter(users: Mode, pid: int, *, network: bool) -> list[str]:
     """Give the command prefix that enters a sandbox."""
-    words = [nsenter(), "-t", str(pid), "-m", "-p", "-i", "-u", "-n", "-r"]
+    words = [nsenter(), "-t", str(pid), "-m", "-p", "-i", "-u", "-r"]
+    if not network:
+        words.append("-n")
     if users != "root":
         words += ["-U", "--preserve-credentials"]
     if users == "single-user":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harbor_nb.backends import catalog
 from harbor_nb.credentials import _known, _loading
 
 
@@ -26,7 +27,9 @@ def clean_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(work)
     _loading._ours.clear()
     _loading._at_start.cache_clear()
+    catalog._seen.clear()
     yield
+    catalog._seen.clear()
     _loading._ours.clear()
     os.environ.clear()
     os.environ.update(before)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import harbor_nb
-from harbor_nb.results.reading import job_folders
+from harbor_nb.results.reading import find_jobs
 
 AGENTS = {"oracle": {"name": "oracle"}, "mine": {"import_path": "my.agents:Mine", "model_name": "openai/gpt-5"}}
 
@@ -157,7 +157,7 @@ def test_what_may_be_given(job, tmp_path):
         [job, job.parent],
     ):
         assert len(harbor_nb.trials(given)) == count
-        assert job_folders(given) == [job]
+        assert [found.path for found in find_jobs(given)] == [str(job)]
     one = harbor_nb.trials(job / "a__oracle1")
     assert one["task"].tolist() == ["a"]
 

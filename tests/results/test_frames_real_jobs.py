@@ -9,7 +9,7 @@ from harbor.models.job.result import JobResult
 from harbor.models.trial.result import TrialResult
 
 import harbor_nb
-from harbor_nb.results.reading import job_folders
+from harbor_nb.results.reading import find_jobs
 
 pytestmark = pytest.mark.real_jobs
 
@@ -33,7 +33,7 @@ def same(ours, theirs):
 
 def test_every_trial_folder_is_one_row(real_jobs):
     folders = {str(p.parent) for name in ("config.json", "result.json") for p in real_jobs.rglob(name)}
-    jobs = {str(p) for p in job_folders(real_jobs)}
+    jobs = {found.path for found in find_jobs(real_jobs)}
     frame = harbor_nb.trials(real_jobs)
     assert set(frame["path"]) == folders - jobs
     assert frame["path"].is_unique

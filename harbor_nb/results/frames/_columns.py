@@ -55,11 +55,10 @@ def pick(frame: str, columns: Iterable[str] | None) -> list[Column]:
     table = TABLES[frame]
     if columns is None:
         return list(table)
-    known = {column.name: column for column in table}
     names = [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
-    for name in names:
-        if name not in known and frame == "trials" and name.startswith("reward_"):
-            known[name] = Column(name, FLOAT, "", "")
+    known = {column.name: column for column in table}
+    if frame == "trials":
+        known = {name: Column(name, FLOAT, "", "") for name in names if name.startswith("reward_")} | known
     if unknown := [name for name in names if name not in known]:
         raise BadInputError(f"No column {unknown[0]!r} in this frame. There are: {', '.join(c.name for c in table)}.")
     return [known[name] for name in names]

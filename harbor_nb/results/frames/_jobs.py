@@ -12,21 +12,19 @@ import pyarrow.compute as pc
 
 from harbor_nb._display import clean
 from harbor_nb.results import _rows, reading
-from harbor_nb.results._models import COUNTS, Collected, Event, JobConfig, JobLock, JobResult, Owner, decode
-from harbor_nb.results.frames._columns import build_rows, pick
+from harbor_nb.results._models import decode, shapes
+from harbor_nb.results.frames._columns import TABLES, build_rows, pick
 from harbor_nb.results.frames._trajectories import batches, task_step_folders
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _STATS = {
-    **{f"n_{name}": f"n_{name}_trials" for name in COUNTS},
-    "n_retries": "n_retries",
-    "tokens_in": "n_input_tokens",
-    "tokens_cached": "n_cache_tokens",
-    "tokens_out": "n_output_tokens",
-    "cost_usd": "cost_usd",
+    column.name: column.source.rpartition(".")[2]
+    for column in TABLES["jobs"]
+    if column.source.startswith("result.json: stats.")
 }
+_LOG = "harbor_nb.events.jsonl"
 
 
 def _state(job: reading.JobFolder) -> str | None:
@@ -125,32 +123,29 @@ def jobs(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     return build_rows(chosen, [_job_row(job, wanted) for job in reading.find_jobs(x)])
 
 
-def _event_lines(job: reading.JobFolder) -> Iterator[tuple[int, bytes]]:
-    """Yield the whole lines of the job's event log; the last one may still be in the writing."""
+def _events(job: reading.JobFolder) -> Iterator[tuple[int, Any]]:
+    """Yield number and event, or what is wrong with it, of each whole line; the last may still be in the writing."""
     try:
-        data, _ = reading.read_bytes(job.file("harbor_nb.events.jsonl"))
+        lines = reading.read_bytes(job.file(_LOG))[0].split(b"\n")[:-1]
     except reading.UnreadableError:
         return
-    for number, line in enumerate(data.split(b"\n")[:-1], 1):
-        if line.strip():
-            yield number, line
+    for number, line in enumerate(lines, 1):
+        try:
+            if line.strip():
+                yield number, (decode(line, shapes.Event), decode(line, dict[str, Any]))
+        except ValueError as error:
+            yield number, error
 
 
 def _event_rows(job: reading.JobFolder) -> Iterator[dict[str, Any]]:
-    for _, line in _event_lines(job):
-        try:
-            event, rest = decode(line, Event), decode(line, dict[str, Any])
-        except ValueError:
-            continue
-        known = {name: getattr(event, name) for name in Event.__struct_fields__[1:]}
-        extra = {name: value for name, value in rest.items() if name not in Event.__struct_fields__}
-        yield {
-            "job": job.name,
-            "time": reading.parse_time(event.t),
-            **known,
-            "extra": json.dumps(extra) if extra else None,
-            "job_path": job.path,
-        }
+    for _, found in _events(job):
+        if not isinstance(found, ValueError):
+            event, whole = found
+            known = {name: getattr(event, name) for name in event.__struct_fields__}
+            extra = {name: value for name, value in whole.items() if name not in known}
+            when = reading.parse_time(known.pop("t"))
+            said = json.dumps(extra) if extra else None
+            yield {"job": job.name, "time": when, **known, "extra": said, "job_path": job.path}
 
 
 def events(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
@@ -170,16 +165,9 @@ def events(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     return build_rows(pick("events", columns), [row for job in reading.find_jobs(x) for row in _event_rows(job)])
 
 
-def _manifest(folder: str) -> list[Any]:
-    try:
-        found: list[Any] = reading.read_struct(f"{folder}{os.sep}manifest.json", list[Collected])[0]
-        return found
-    except reading.UnreadableError:
-        return []
-
-
 def _artifact_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    entries = {entry.destination.removeprefix("artifacts").strip("/") or ".": entry for entry in _manifest(str(folder))}
+    manifest = reading.read_or_none(str(folder / "manifest.json"), list[shapes.Collected]) or []
+    entries = {(entry.destination or "").removeprefix("artifacts").strip("/") or ".": entry for entry in manifest}
     found: set[str] = set()
     for parent, folders, files in os.walk(folder):
         for name in sorted([*files, *(sub for sub in folders if reading.is_link(f"{parent}{os.sep}{sub}"))]):
@@ -188,7 +176,7 @@ def _artifact_rows(folder: Path) -> Iterator[dict[str, Any]]:
             if below.as_posix() == "manifest.json":
                 continue
             above = [below.as_posix(), *(up.as_posix() for up in below.parents)]
-            entry = next((entries[up] for up in above if up in entries), Collected())
+            entry = next((entries[up] for up in above if up in entries), shapes.Collected())
             found.update(above)
             row = {"name": above[0], "source": entry.source, "service": entry.service, "path": str(path)}
             try:
@@ -232,30 +220,21 @@ def _unreadable_rows(job: reading.JobFolder) -> Iterator[dict[str, Any]]:
     table = _rows.load(job, ["trial", "reason"])
     if job.broken:
         yield {"job": job.name, "reason": job.broken, "path": job.path}
-    for name, kind in (
-        ("config.json", JobConfig),
-        ("result.json", JobResult),
-        ("lock.json", JobLock),
-        ("harbor_nb.json", Owner),
-    ):
+    for name, kind in reading.FILES.items():
         if not job.broken and os.path.lexists(job.file(name)):
             try:
                 reading.read_struct(job.file(name), kind)
             except reading.UnreadableError as error:
                 yield {"job": job.name, "file": name, "reason": str(error), "path": job.file(name)}
-    for number, line in _event_lines(job):
-        try:
-            decode(line, Event)
-        except ValueError as error:
-            log = "harbor_nb.events.jsonl"
-            yield {"job": job.name, "file": log, "reason": f"line {number}: {error}", "path": job.file(log)}
+    for number, found in _events(job):
+        if isinstance(found, ValueError):
+            yield {"job": job.name, "file": _LOG, "reason": f"line {number}: {found}", "path": job.file(_LOG)}
     for link in job.links:
         yield {"job": job.name, "trial": link, "reason": "a symbolic link, not followed", "path": job.file(link)}
-    for trial, reason in zip(
-        *(column.to_pylist() for column in table.filter(pc.is_valid(table["reason"])).columns), strict=True
-    ):
-        file, _, why = reason.partition(": ")
-        yield {"job": job.name, "trial": trial, "file": file, "reason": why, "path": job.file(f"{trial}{os.sep}{file}")}
+    for row in table.filter(pc.field("reason").is_valid()).to_pylist():
+        file, _, reason = row["reason"].partition(": ")
+        place = {"job": job.name, "file": file, "path": job.file(f"{row['trial']}{os.sep}{file}")}
+        yield {**row, **place, "reason": reason}
 
 
 def unreadable(x: Any, columns: Iterable[str] | None = None, *, trajectories: bool = False) -> "pd.DataFrame":

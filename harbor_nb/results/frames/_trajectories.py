@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import msgspec
 import pyarrow as pa
+from msgspec.structs import fields
 
 from harbor_nb.results import _rows
-from harbor_nb.results._models import Called, Metrics, decode, many, record
-from harbor_nb.results.frames._columns import Column, arrow_schema, build, pick
+from harbor_nb.results._models import decode, many, record, shapes
+from harbor_nb.results.frames._columns import TABLES, Column, arrow_schema, build, pick
 from harbor_nb.results.reading import UnreadableError, find_jobs, is_link, open_safely
 
 if TYPE_CHECKING:
@@ -23,25 +23,8 @@ _LARGEST_STEP = 512 * 2**20
 _BATCH_ROWS = 10_000
 _BATCH_BYTES = 32 * 2**20
 
-_Part = record("Part", type=str, text=str, source=record("PartSource", path=str, media_type=str))
-_Content: Any = str | many(_Part)
-_Observed = record("Observed", results=many(record("ObservedOne", content=_Content)))
-_FIELDS: dict[str, tuple[tuple[str, Any], ...]] = {
-    "step_id": (("step_id", int),),
-    "time": (("timestamp", str),),
-    "source": (("source", str),),
-    "model": (("source", str), ("model_name", str)),
-    "text": (("message", _Content),),
-    "reasoning": (("reasoning_content", str),),
-    **dict.fromkeys(("tool_calls", "tools", "n_tool_calls"), (("tool_calls", msgspec.Raw),)),
-    "observation": (("observation", _Observed),),
-    **dict.fromkeys(("tokens_in", "tokens_cached", "tokens_out", "cost_usd"), (("metrics", Metrics),)),
-    "copied": (("is_copied_context", bool),),
-}
-_HEAD = {
-    **dict.fromkeys(("schema_version", "session_id", "trajectory_id"), str),
-    "agent": record("Agent", name=str, model_name=str),
-}
+_PATHS = {c.name: re.findall(r"steps\[\]\.([\w.]+)", c.source) for c in TABLES["trajectory_steps"]}
+_STEP, _HEAD = ({f.name: f.type for f in fields(kind)} for kind in (shapes.TrajectoryStep, shapes.TrajectoryHead))
 # A string with the colon that makes it a key, or a bracket; `cut` where the buffer ends before that is sure.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?P<end>"\s*+(?P<key>:)?)?(?P<cut>\\?\Z)?|[\[\]{}]', re.DOTALL)
 
@@ -49,8 +32,8 @@ _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?P<end>"\s*+(?P<key>:)?)?(?P<cut>\\?\
 @cache
 def _kinds(columns: tuple[str, ...]) -> tuple[Any, Any]:
     """Return the structs of a step and of a trajectory that hold just what these columns need."""
-    fields = {name: kind for column in columns for name, kind in _FIELDS.get(column, ())}
-    step = record("TrajectoryStep", **fields)
+    names = {path.partition(".")[0] for column in columns for path in _PATHS[column]}
+    step = record("OneStep", **{name: _STEP[name] for name in sorted(names)})
     embedded = record("Embedded", **_HEAD, steps=many(step))
     return step, record("Trajectory", **_HEAD, steps=many(step), subagent_trajectories=many(embedded))
 
@@ -67,7 +50,7 @@ def _plain(content: Any) -> str | None:
 
 
 def _tools(raw: Any) -> list[Any]:
-    found: list[Any] = (decode(raw, many(Called) | None) if bytes(raw) else None) or []
+    found: list[Any] = (decode(raw, many(shapes.Called) | None) if bytes(raw) else None) or []
     return found
 
 
@@ -85,27 +68,24 @@ def _model(step: Any, head: Any) -> Any:
     return step.model_name or (head.agent.model_name if step.source == "agent" and head.agent else None)
 
 
-def _metric(field: str) -> Callable[[Any, Any], Any]:
-    return lambda step, _: getattr(step.metrics, field) if step.metrics is not None else None
-
-
 _CELLS: dict[str, Callable[[Any, Any], Any]] = {
-    "step_id": lambda step, _: step.step_id,
-    "time": lambda step, _: step.timestamp,
-    "source": lambda step, _: step.source,
     "model": _model,
     "text": lambda step, _: _plain(step.message),
-    "reasoning": lambda step, _: step.reasoning_content,
     "tool_calls": lambda step, _: _json(step.tool_calls),
     "tools": lambda step, _: ", ".join(call.function_name or "?" for call in _tools(step.tool_calls)) or None,
     "n_tool_calls": lambda step, _: len(_tools(step.tool_calls)),
     "observation": _observed,
-    "tokens_in": _metric("prompt_tokens"),
-    "tokens_cached": _metric("cached_tokens"),
-    "tokens_out": _metric("completion_tokens"),
-    "cost_usd": _metric("cost_usd"),
-    "copied": lambda step, _: step.is_copied_context,
 }
+
+
+def _cell(column: Column) -> Callable[[Any, Any], Any] | None:
+    """Return what makes a cell of a step and its trajectory's head; None where the column is the file's."""
+    if column.name in _CELLS or not _PATHS[column.name]:
+        return _CELLS.get(column.name)
+    field, _, inner = _PATHS[column.name][0].partition(".")
+    if not inner:
+        return lambda step, _: getattr(step, field)
+    return lambda step, _: (part := getattr(step, field)) and getattr(part, inner)
 
 
 def _elements(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -204,8 +184,8 @@ def _files(x: Any) -> Iterator[dict[str, str | None]]:
 
 
 def _file_rows(place: dict[str, Any], columns: Sequence[Column]) -> Iterator[tuple[Any, ...]]:
-    own = tuple(column.name for column in columns if column.name in _FIELDS)
-    for number, head, steps in _documents(f"{place['path']}{os.sep}{place['file']}", own):
+    names = tuple(column.name for column in columns)
+    for number, head, steps in _documents(f"{place['path']}{os.sep}{place['file']}", names):
         named = {
             **place,
             "trajectory": number,
@@ -213,7 +193,7 @@ def _file_rows(place: dict[str, Any], columns: Sequence[Column]) -> Iterator[tup
             "schema_version": head.schema_version,
             "agent": head.agent.name if head.agent is not None else None,
         }
-        cells = [(_CELLS.get(column.name), named.get(column.name)) for column in columns]
+        cells = [(_cell(column), named.get(column.name)) for column in columns]
         for step in steps:
             yield tuple(known if get is None else get(step, head) for get, known in cells)
 
