@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN(?!S)|PASSWORD|CREDENTIAL|AUTH|JWT", re.IGNORECASE)
@@ -39,6 +40,7 @@ class Redactor:
         self._values: dict[str, set[str]] = {}
         self._pattern: re.Pattern[str] | None = None
         self._names: dict[str, str] = {}
+        self._scanned: dict[Any, Any] | None = None
 
     def remember(self, name: str, value: str | None) -> None:
         """Take `value` out of every later text, in all its spellings, and put the name there instead."""
@@ -63,6 +65,10 @@ class Redactor:
     def remember_environment(self, names: Iterable[str] = ()) -> None:
         """Remember what the process environment holds under these names and under any name that looks secret."""
         wanted = set(names)
+        held = getattr(os.environ, "_data", None)  # compared at once, where os.environ is walked name by name
+        if not wanted and held is not None and held == self._scanned:
+            return
+        self._scanned = dict(held) if held is not None else None
         for name, value in os.environ.items():
             if name in wanted or SECRET_NAME.search(name):
                 self.remember(name, value)

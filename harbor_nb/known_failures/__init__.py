@@ -29,7 +29,7 @@ _VARIABLE = (  # what differs between two spellings of one failure, and what sta
     ),
     (re.compile(r"\b0x[0-9a-fA-F]+"), "<address>"),
     (re.compile(r"\b\d+(?:\.\d+)?(?= ?(?:s|secs?|seconds?|minutes?|hours?|ms)\b)"), "<n>"),
-    (re.compile(r"(?<=:)\d{4,5}\b|\b\d{5,}\b|\b\d+\.\d{3,}\b"), "<n>"),
+    (re.compile(r"(?<=:)\d{4,5}\b|\b\d{4,}\b|\b\d+\.\d{3,}\b"), "<n>"),
 )
 _CALLED = (  # what was called holds the instruction or a path, and tells nothing of the failure
     re.compile(r"\A(Command failed \(exit \d+\)): .*?(?=\nstdout: (?!.*\nstdout: )| … )", re.DOTALL),
@@ -73,15 +73,12 @@ class KnownFailure:
         best = next((value for key, value in told if key == "detail"), told[0][1] if told else "")
         return clean(" ".join(best.split()), 200) or None
 
-    def _fits(self, exception: str, message: str, phase: str | None, environment: str | None, code: int | None) -> bool:
-        type_pattern, text_pattern = self._patterns
+    def _fits(self, message: str, phase: str | None, environment: str | None, code: int | None) -> bool:
         return (
             (not self.phase or phase in self.phase or (phase == "any" and bool(self.message)))
             and (not self.environment or environment is None or environment in self.environment)
             and (not self.exit_code or code in self.exit_code)
-            and (self.output or bool(exception) or not type_pattern)
-            and (type_pattern is None or bool(type_pattern.match(exception)))
-            and (text_pattern is None or bool(text_pattern.search(message)))
+            and (self._patterns[1] is None or bool(self._patterns[1].search(message)))
         )
 
 
@@ -152,6 +149,12 @@ def normalise(message: str) -> str:
     return text if len(text) <= 300 else f"{text[:120]} … {text[-177:]}"
 
 
+@lru_cache(4096)
+def _of_type(exception: str, output: bool) -> list[KnownFailure]:
+    """Return the rows that an exception of this type may be."""
+    return [row for row in rows() if row.output is output and (not (only := row._patterns[0]) or only.match(exception))]
+
+
 def match(
     exception: str | None,
     message: str | None,
@@ -183,9 +186,9 @@ def match(
         raw = _told(raw)
         if exit_code is None and (told := _EXIT.search(raw)):
             exit_code = int(told[1])
-        fitting = [row for row in rows() if row.output is output]
+        fitting = _of_type(key[0], output)
         tried = [phase] if phase else [None, "any"]  # of an unknown phase: what fits every phase, then what fits one
-        found = (row for where in tried for row in fitting if row._fits(key[0], raw, where, environment, exit_code))
+        found = (row for where in tried for row in fitting if row._fits(raw, where, environment, exit_code))
         _found[key] = next(found, None)
     return _found[key]
 
@@ -193,8 +196,8 @@ def match(
 @lru_cache(4096)
 def fault_of(exception: str | None) -> str:
     """Return whose doing an exception is, as far as its type alone tells: a fault, or `unknown`."""
-    named = (row for row in rows() if row.exception and not row.exception.startswith("(?!"))
-    return next((row.fault for row in named if exception and row._fits(exception, "", None, None, None)), "unknown")
+    named = (row for row in _of_type(exception or "", False) if row.exception and not row.exception.startswith("(?!"))
+    return next((row.fault for row in named if row._fits("", "any", None, None)), "unknown")
 
 
 def register_failure(
@@ -229,5 +232,6 @@ def register_failure(
                 **where})  # fmt: skip
     rows()[:] = [row, *(known for known in rows() if known != row)]
     _found.clear()
+    _of_type.cache_clear()
     fault_of.cache_clear()
     return row

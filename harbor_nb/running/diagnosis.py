@@ -15,7 +15,7 @@ from harbor_nb.running.stuck import watched
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = """job_path path trial task environment status reward exception failure fault message""".split()
+_COLUMNS = "job_path path trial task environment phase status reward exception failure fault message".split()
 _TABLE = """failure trials tasks phase environment fault cause detail message fix now retry rewards reward_counts scored
 example""".split()
 _ABOUT_HERE = frozenset(
@@ -155,13 +155,13 @@ def _parts(failed: "pd.DataFrame") -> Iterator["pd.DataFrame"]:
     """Split by what failed and where: the known failure, else the exception and its message."""
     unknown = failed["failure"].isna() | failed["failure"].isin(_OF_A_PHASE)
     text = failed["failure"].mask(unknown, failed["message"]).fillna("")
-    keys = [text, failed["exception"].where(unknown).fillna(""), failed["environment"].fillna("")]
-    yield from (part for _, part in failed.groupby(keys, sort=False))
+    keys = [text, failed["exception"].where(unknown), failed["environment"], failed["phase"]]
+    yield from (part for _, part in failed.groupby([key.fillna("") for key in keys], sort=False))
 
 
 def _group(part: "pd.DataFrame") -> dict[str, Any]:
     row = part.iloc[0]
-    found, phase, step = raised(row["path"])
+    found, phase, step = raised(row["path"], _text(row["phase"]))
     exception = found.exception_type if found else _text(row["exception"])
     message = (found.exception_message if found else _text(row["message"])) or ""
     known = match(exception, message, phase=phase, environment=_text(row["environment"]))

@@ -1,46 +1,29 @@
-"""What a trial's folder tells beyond its row: what was raised, in which phase, and the end of the log that matters."""
+"""What a trial's folder tells beyond its row: what was raised, in which step, and the end of the log that matters."""
 
 import os
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from harbor_nb._display import clean
-from harbor_nb.results._models import TrialResult
-from harbor_nb.results.reading import UnreadableError, open_safely, parse_time, read_or_none
+from harbor_nb.results._models import shapes
+from harbor_nb.results.reading import UnreadableError, open_safely, read_or_none
 
-PHASES = {"environment_setup": "environment_setup", "agent_setup": "agent_setup", "agent_execution": "agent",
-          "verifier": "verifier"}  # fmt: skip
 _TAIL_BYTES, _TAIL_LINES, _LINE = 8192, 8, 200
 
 
-def raised(trial: str) -> tuple[Any, str | None, str | None]:
+def raised(trial: str, phase: str | None) -> tuple[Any, str | None, str | None]:
     """Return what a trial raised (Harbor's exception_info), in which phase, and in which step of a task of several."""
-    result = read_or_none(os.path.join(trial, "result.json"), TrialResult)  # noqa: PTH118 - readers take strings
+    result = read_or_none(os.path.join(trial, "result.json"), shapes.TrialResult)  # noqa: PTH118 - readers take strings
     if result is None:
-        return None, None, None
-    found, spans, name = result.exception_info, result, None
-    steps = [step for step in result.step_results or () if step.exception_info is not None]
-    if steps and (found is None or found.exception_message == steps[0].exception_info.exception_message):
-        found, spans, name = steps[0].exception_info, steps[0], steps[0].step_name
-    if found is None:
-        return None, None, None
-    began = {
-        phase: parse_time(span.started_at) for phase in PHASES if (span := getattr(spans, phase, None)) is not None
-    }
-    moment = _moment(found.occurred_at, parse_time(result.started_at), parse_time(result.finished_at))
-    passed = [phase for phase in PHASES if (start := began.get(phase)) is not None and (not moment or start <= moment)]
-    return found, PHASES[passed[-1]] if passed else ("agent" if name else None), name
-
-
-def _moment(text: str | None, start: datetime | None, end: datetime | None) -> datetime | None:
-    """Return when it was raised; Harbor 0.1 wrote local time without a zone, moved here by whole half hours."""
-    moment = parse_time(text)
-    if moment is None or start is None or end is None or start <= moment <= end:
-        return moment
-    half_hour = timedelta(minutes=30)
-    return moment + (end - moment) // half_hour * half_hour
+        return None, phase, None
+    if result.exception_info is not None:
+        return result.exception_info, phase, None
+    step = next((step for step in result.step_results or () if step.exception_info is not None), None)
+    if step is None:
+        return None, phase, None
+    verified = step.verifier is not None and step.verifier.started_at is not None
+    return step.exception_info, "verifier" if verified else "agent", step.step_name
 
 
 def tail(path: Path, size: int = _TAIL_BYTES) -> str:

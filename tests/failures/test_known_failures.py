@@ -28,6 +28,7 @@ def table():
     yield
     known_failures.rows()[:] = before
     known_failures._found.clear()
+    known_failures._of_type.cache_clear()
     fault_of.cache_clear()
 
 
