@@ -76,6 +76,7 @@ class Backend:
         self.folder = Path(tempfile.mkdtemp(prefix=f"harbor_nb-practice-{vendor}-"))
         self.foreign_keys = 0  # calls that came with another key
         self._random = {name: random.Random(f"{seed}:{vendor}:{name}") for name in ("start", "drop")}  # noqa: S311 - a seeded lesson, no secret
+        self.closed = False
         self._asked: list[float] = []
         self._starting = 0
         self._expiries: set[asyncio.TimerHandle] = set()
@@ -196,8 +197,13 @@ class Backend:
 
     async def close(self) -> None:
         """End every sandbox and remove what was uploaded."""
+        if self.closed:
+            return
+        self.closed = True
         for handle in self._expiries:
             handle.cancel()
         await asyncio.gather(*(self.stop(box) for box in self.live()), *self._ending, return_exceptions=True)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(shutil.rmtree, self.folder)
+        told = "practice %s: closed; %d sandboxes ran, %d calls came with another key"
+        log.info(told, self.vendor, len(self.boxes), self.foreign_keys)

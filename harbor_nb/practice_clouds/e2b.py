@@ -52,7 +52,7 @@ class Cloud(Templates):
             case MissingError() | NotServedError() | FileNotFoundError():
                 status, message = 404, str(error)
             case RateLimitError():
-                status, message, headers = 429, "Rate limit exceeded, please try again later.", {"retry-after": "1"}
+                status, message, headers = 429, "too many sandboxes were asked for", {"retry-after": "1"}
             case QuotaError():
                 status = 429
                 message = (

@@ -162,7 +162,7 @@ def _known(error: Exception, where: str, name: str) -> Exception:
         text = f"not served by the practice cloud: {where}"
         log.warning("practice %s: %s", name, redact(text))
         return NotServedError(text)
-    if isinstance(error, KeyError | ValueError | TypeError) and not isinstance(error, HarborNbError):
+    if isinstance(error, KeyError | ValueError | TypeError | AttributeError) and not isinstance(error, HarborNbError):
         log.warning("practice %s: %s: %s", name, redact(where), redact(repr(error)))
         return BadInputError(f"not understood by the practice cloud: {where}: {type(error).__name__}")
     if not isinstance(error, _EXPECTED):

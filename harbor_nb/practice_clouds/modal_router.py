@@ -17,6 +17,10 @@ from harbor_nb.sandbox import FileStat, SandboxProcess
 
 FILES_TOOL = "/__modal/.bin/modal-sandbox-fs-tools"
 _CHUNK = 1 << 20
+_ERRORS: dict[type[BaseException], str] = {
+    FileNotFoundError: "NotFound", NotADirectoryError: "NotDirectory", IsADirectoryError: "IsDirectory",
+    PermissionError: "PermissionDenied", FileExistsError: "PathAlreadyExists",
+}  # fmt: skip
 _KINDS = {"file": "file", "folder": "directory", "link": "symlink"}
 
 
@@ -189,21 +193,17 @@ class Router:
 
     async def _files(self, run: Exec, command: dict[str, Any]) -> None:
         ((name, asked),) = command.items()
+        code = 137  # of a sandbox that ended meanwhile
         try:
             run.output[1] += await self._file_call(run, name, asked)
             code = 0
         except (OSError, SandboxError, BadInputError) as error:
-            kinds: dict[Any, str] = {
-                FileNotFoundError: "NotFound",
-                NotADirectoryError: "NotDirectory",
-                IsADirectoryError: "IsDirectory",
-            }
-            kinds |= {PermissionError: "PermissionDenied", FileExistsError: "PathAlreadyExists"}
-            said = {"error_kind": kinds.get(type(error), "Other"), "message": str(error)}
+            said = {"error_kind": _ERRORS.get(type(error), "Other"), "message": str(error)}
             run.output[2] += json.dumps(said).encode()
             code = 1
-        run.code = code
-        await run.tell()
+        finally:
+            run.code = code
+            await asyncio.shield(run.tell())
 
     async def _file_call(self, run: Exec, name: str, asked: dict[str, Any]) -> bytes:
         sandbox, path = run.box.sandbox, asked["path"]

@@ -156,8 +156,7 @@ async def _modal(server: PracticeServer) -> None:
         running.should_exit = True
         served.close()
         await server.backend.close()  # ends the commands that calls wait for
-        await task
-        await served.wait_closed()
+        await task  # not for the connections: the SDK of this process keeps its own open
 
 
 _SERVERS: dict[str, Any] = {"daytona": _daytona, "e2b": _rest, "modal": _modal, "runloop": _rest}

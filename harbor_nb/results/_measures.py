@@ -31,7 +31,11 @@ def flips(pairs: pd.DataFrame, middle: float, other: str) -> pd.DataFrame:
     change = known["difference"].round(12)
     equal = np.where(known["mean"] >= middle, "both", "neither")
     kind = np.where(change > 0, "fixed", np.where(change < 0, "broken", equal))
-    names = {name: known.loc[kind == name, "task"].tolist() for name in ("fixed", "broken", "both", "neither")}
+    labels = known["task"]
+    for name in ("agent", "model", "environment"):
+        if name in known and known[name].nunique() > 1:
+            labels = labels + ", " + known[name]
+    names = {name: labels[kind == name].tolist() for name in ("fixed", "broken", "both", "neither")}
     rows = [{"versus": other, "flip": name, "pairs": len(tasks), "tasks": tasks} for name, tasks in names.items()]
     return pd.DataFrame(rows)
 
@@ -78,7 +82,7 @@ def phases(trials: pd.DataFrame, key: list[str], baseline: str, other: str) -> p
     """Compare the time of each phase, and the cost where it is reported, task by task.
 
     Args:
-        trials: The trials of the paired tasks.
+        trials: The trials of the paired tasks; what is missing has no time to compare.
         key: The columns that pair, task first.
         baseline: The baseline.
         other: The compared side.
@@ -88,8 +92,9 @@ def phases(trials: pd.DataFrame, key: list[str], baseline: str, other: str) -> p
         t over tasks on logarithms). Where tasks have several attempts a job, first and later starts are told apart.
     """
     rows = []
+    trials = trials[trials["reason"].isna()]
     measures = [(label, trials[name].astype("float64")) for name, label in _MEASURES.items() if name in trials]
-    if "environment_setup_sec" in trials and trials["started_at"].notna().all():
+    if "environment_setup_sec" in trials and len(trials) and trials["started_at"].notna().all():
         groups = trials.groupby(["job_path", "side", *key])["started_at"]
         first = trials["started_at"] == groups.transform("min")
         if (~first).any():

@@ -89,7 +89,9 @@ class Side:
             if zero["tasks"]:
                 amount = verdicts.amount(zero["difference"], self.scale)
                 verdict = "" if self.refused else f": {zero['verdict']}"
-                told.append(f"Counted as 0, the difference is {amount}{unit} over {zero['tasks']:,} tasks{verdict}.")
+                told.append(
+                    f"Counted as 0, the difference is {amount}{unit} over {verdicts.tasks(zero['tasks'])}{verdict}."
+                )
         return " ".join(told) or "Nothing was left out and no trial is missing."
 
     def _cause(self) -> str:

@@ -15,7 +15,7 @@ _LABELS = ("practice", "recorded", "fast_stop")
 _UNFINISHED = "not finished"
 _OWN = {
     "infrastructure": "infrastructure failure",
-    "user": "stopped by the user",
+    "user": "failure of the user's set-up",
     "unknown": "failure of unknown cause",
 }
 MISSING = [*_OWN.values(), "no reward and no failure recorded", "cancelled", "unreadable result"]
@@ -140,7 +140,7 @@ def sides(x: pd.DataFrame, by: str, baseline: str | None, outcome: str) -> Sides
     twice = frame["path"].ne("") & frame["path"].duplicated()
     if twice.any():
         frame = frame[~twice].copy()
-        notes.append(f"{twice.sum()} trials were given twice and count once")
+        notes.append(f"{twice.sum()} trials were given twice and count once.")
     _score(frame, chosen)
     _know_checksums(frame)
     _name_sides(frame, by)
@@ -149,15 +149,15 @@ def sides(x: pd.DataFrame, by: str, baseline: str | None, outcome: str) -> Sides
     frame["side"] = frame["side"].astype(str)
     first = _baseline(frame, by, baseline)
     key = [name for name in (*TASK, "agent", "model") if name != by]
-    per_side = frame.groupby("side")["environment"].agg(frozenset)
-    if by not in {"environment", "job"} and per_side.nunique() == 1 and len(per_side.iloc[0]) > 1:
+    places = list(frame.groupby("side")["environment"].agg(frozenset))
+    if by not in {"environment", "job"} and frozenset.intersection(*places) and len(frozenset().union(*places)) > 1:
         key.append("environment")
     if not frame["task_checksum"].any():
-        notes.append("no checksums are recorded: tasks pair by name, whether or not their content is the same")
+        notes.append("No checksums are recorded: tasks pair by name, whether or not their content is the same.")
     named = sorted(str(name) for name in x if str(name).startswith("reward_"))
     if named and chosen == "reward":
-        choice = "; choose with outcome=" + ", ".join(repr(name) for name in named[:5])
-        notes.append(f"the trials carry {len(named)} other rewards{choice}")
+        choice = ", ".join(repr(name) for name in named[:5])
+        notes.append(f"The trials carry {len(named)} other rewards; choose with outcome={choice}.")
     others = sorted(side for side in frame["side"].unique() if side != first)
     return Sides(frame, first, others, key, notes, repaired, unsided)
 

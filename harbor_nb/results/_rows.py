@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 from harbor_nb._redaction import redact
+from harbor_nb.known_failures import fault_of, match, normalise
 from harbor_nb.results import _cache, reading
 from harbor_nb.results._models import record, shapes, speakable
 
@@ -45,17 +46,19 @@ _PATHS = {
     **{f"{phase}_{end}": f"{field}.{end}" for phase, field in PHASES.items() for end in ("started_at", "finished_at")},
 }
 _STEP = pa.struct(
-    [(name, _TEXT) for name in ("step", "exception", "exception_message", *TIMES[6:])] + [("reward", _FLOAT), *_SPENT]
+    [(name, _TEXT) for name in ("step", "exception", "failure", "fault", "message", *TIMES[6:])]
+    + [("reward", _FLOAT), *_SPENT]
 )
 SCHEMA = pa.schema(
     [("trial", _TEXT), ("size", _INTEGER), ("mtime_ns", _INTEGER), ("reason", _TEXT), ("finished", pa.bool_())]
     + [(n, _TEXT) for n in ("trial_id", "task", "source", "task_checksum", "environment", "agent", "agent_version")]
-    + [(n, _TEXT) for n in ("model", "provider", "exception", "exception_message", "phase")]
+    + [(n, _TEXT) for n in ("model", "provider", "exception", "phase", "failure", "fault", "message")]
     + [*((name, TIME) for name in TIMES), *_SPENT, ("n_steps", _INTEGER)]
     + [("rewards", pa.list_(_REWARD)), ("steps", pa.list_(_STEP)), ("attempt", _INTEGER)]
 )
 _WORDS = ".".join([*_PATHS.values(), *_USAGE.values(), "version"]).split(".")
 _NOTHING = record("Nothing", **dict.fromkeys(_WORDS, str))()  # what is not there, has nothing
+_TOLD = ("exception", "failure", "fault", "message")
 _KEYS = ["trial", "size", "mtime_ns"]
 _MESSAGE = 4000  # characters of an exception's message that are kept: its head and its tail
 _RACY_NS = 2_000_000_000  # a file younger than this may change again within one tick of the clock
@@ -131,21 +134,24 @@ def _cut(message: str | None) -> str | None:
     return f"{message[: _MESSAGE // 2]} … {message[-_MESSAGE // 2 :]}"
 
 
-def _step(step: Any) -> dict[str, Any]:
-    rewards = _rewards(step.verifier_result)
-    row = {
-        "step": step.step_name,
-        "reward": rewards.get("reward", next(iter(rewards.values())) if len(rewards) == 1 else None),
-    }
-    if step.exception_info is not None:
-        message = _cut(redact(step.exception_info.exception_message or ""))
-        row.update(exception=step.exception_info.exception_type, exception_message=message)
+def _told(raised: Any, phase: str | None, environment: str | None) -> tuple[str | None, ...]:
+    """Return exception, known failure, fault and the message in one line."""
+    if raised is None:
+        return None, None, None, None
+    name, message = raised.exception_type, _cut(raised.exception_message)
+    found = match(name, message, phase=phase, environment=environment)
+    return name, found.name if found else None, found.fault if found else fault_of(name), normalise(message or "")
+
+
+def _step(step: Any, environment: str | None) -> dict[str, Any]:
+    rewards, used = _rewards(step.verifier_result), step.agent_result or _NOTHING
+    lone = next(iter(rewards.values())) if len(rewards) == 1 else None
+    told = _told(step.exception_info, None, environment)
+    row = {"step": step.step_name, "reward": rewards.get("reward", lone), **dict(zip(_TOLD, told, strict=True))}
     for phase in ("agent", "verifier"):
-        if (span := getattr(step, PHASES[phase])) is not None:
-            row.update({f"{phase}_started_at": span.started_at, f"{phase}_finished_at": span.finished_at})
-    if (used := step.agent_result) is not None:
-        row.update({name: _whole(getattr(used, field)) for name, field in _USAGE.items()})
-    return row
+        span = getattr(step, PHASES[phase]) or _NOTHING
+        row.update({f"{phase}_started_at": span.started_at, f"{phase}_finished_at": span.finished_at})
+    return row | {name: _whole(getattr(used, field)) for name, field in _USAGE.items()}
 
 
 def _whole(value: int | None) -> int | None:
@@ -188,24 +194,27 @@ def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
         entries: Of each trial: its name, size and time of its result, why it is unreadable, whether it finished (None:
             not begun), and a TrialResult.
     """
-    *head, results = zip(*entries, strict=True) if entries else ((),) * 6
+    if not entries:
+        return SCHEMA.empty_table()
+    *head, results = zip(*entries, strict=True)
     raised, spent, steps = (_of(results, field) for field in ("exception_info", "agent_result", "step_results"))
     if any(steps):
         raised, spent = [_raised(r) for r in results], [_usage(r) for r in results]
     rewards = [_rewards(verified) for verified in _of(results, "verifier_result")]
+    environments = [r.config and environment_name(r.config.environment) for r in results]
+    phases = [error and _phase(r, error) for r, error in zip(results, raised, strict=True)]
     columns: dict[str, Any] = {
         **dict(zip(SCHEMA.names, head, strict=False)),
         "mtime_ns": _settled(head[2]),
         **{name: _of(results, path) for name, path in _PATHS.items()},
-        "environment": [r.config and environment_name(r.config.environment) for r in results],
+        "environment": environments,
         "agent": [r.agent_info.name if r.agent_info else r.config and agent_name(r.config.agent) for r in results],
         "agent_version": [_version(text) for text in _of(results, "agent_info.version")],
-        "exception": [error and error.exception_type for error in raised],
-        "exception_message": _redacted([error and _cut(error.exception_message) for error in raised]),
-        "phase": [error and _phase(r, error) for r, error in zip(results, raised, strict=True)],
+        "phase": phases,
+        **dict(zip(_TOLD, zip(*map(_told, raised, phases, environments), strict=True), strict=True)),
         **{name: _of([used or _NOTHING for used in spent], field) for name, field in _USAGE.items()},
         "n_steps": [len(own or " ") if done else None for own, done in zip(steps, head[-1], strict=True)],
-        "steps": [own and [_step(step) for step in own] for own in steps],
+        "steps": [own and [_step(step, where) for step in own] for own, where in zip(steps, environments, strict=True)],
     }
     names, values = list(chain(*rewards)), [value for each in rewards for value in each.values()]
     flat = pa.StructArray.from_arrays([arrow(names, _TEXT), arrow(values, _FLOAT)], fields=list(_REWARD))
@@ -215,11 +224,11 @@ def _table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
     return pa.table(arrays | attempts, schema=SCHEMA)
 
 
-def _redacted(values: Iterable[str | None]) -> list[str | None]:
-    """Take known secrets out of every message, in one pass."""
-    texts = [None if value is None else value.replace("\0", "") for value in values]
-    spoken = iter(redact("\0".join(text for text in texts if text is not None)).split("\0"))
-    return [None if text is None else next(spoken) for text in texts]
+def redacted(texts: pa.ChunkedArray) -> Any:
+    """Take known secrets out of every text, in one pass."""
+    values = [value and value.replace("\0", "") for value in texts.to_pylist()]
+    spoken = iter(redact("\0".join(value for value in values if value)).split("\0"))
+    return arrow([value and next(spoken) for value in values], _TEXT)
 
 
 def _task_name(task: Any) -> str | None:

@@ -162,6 +162,11 @@ def amount(value: float, scale: float, *, sign: bool = True) -> str:
     return text.replace("-", "−")
 
 
+def tasks(count: int, kind: str = "") -> str:
+    """Return a number of tasks in words."""
+    return f"{count:,} {kind}task{'s' if count != 1 else ''}"
+
+
 def sentence(row: Any, baseline: str, *, margin: float, scale: float, repeats: bool) -> str:
     """Return the sentence that a person would put in a report.
 
@@ -179,7 +184,7 @@ def sentence(row: Any, baseline: str, *, margin: float, scale: float, repeats: b
     level, low, high = (90, row.low_90, row.high_90) if "equivalent" in row.verdict else (95, row.low, row.high)
     figures = (
         f"{amount(row.difference, scale)}{unit}, {level} % interval {amount(low, scale)} to {amount(high, scale)}, "
-        f"over {row.tasks:,} paired task{'s' if row.tasks != 1 else ''}"
+        f"over {tasks(row.tasks, 'paired ')}"
     )
     limit = f"±{amount(margin, scale, sign=False)}{unit}"
     if repeats:
@@ -196,4 +201,6 @@ def sentence(row: Any, baseline: str, *, margin: float, scale: float, repeats: b
         "worse": f"scores lower than {baseline}",
         "inconclusive": f"can be called neither equal to {baseline} within {limit} nor different",
     }[row.verdict]
+    if row.verdict == "inconclusive" and (row.low > 0 or row.high < 0):
+        said += " once several comparisons are corrected for"
     return f"{row.side} {said}: {figures}."

@@ -19,6 +19,7 @@ _PLAIN = set(
 )  # each is an option of the same name
 _ON_ENVIRONMENT = set("force_build override_cpus override_memory_mb override_storage_mb override_gpus".split())
 _FILTERS = {"task_names": "-i", "exclude_task_names": "-x", "n_tasks": "-l"}
+_PARTS = {"tasks", "datasets", "agents", "environment", "quiet"}  # quiet changes only what a terminal shows
 _REFUSED = {"--launch", "--upload", "--diff", "--dry-run", "--plugin", "--export-traces", "--print-config"}
 
 
@@ -31,11 +32,7 @@ def _as_options(config: Mapping[str, Any]) -> list[str] | None:
     agents, environment = [{**agent} for agent in config["agents"]], {**config["environment"]}
     models = [agent.pop("model_name", None) for agent in agents]
     where = environment.pop("import_path", None) or str(environment.pop("type", "docker"))
-    settings = {
-        key: value
-        for key, value in config.items()
-        if key not in ("tasks", "datasets", "agents", "environment", "quiet")
-    }
+    settings = {key: value for key, value in config.items() if key not in _PARTS}
     words = _sources(config["tasks"], config["datasets"])
     if not words or any(agent != agents[0] for agent in agents) or set(agents[0]) - {"name", "import_path", "env"}:
         return None
@@ -53,15 +50,11 @@ def _as_options(config: Mapping[str, Any]) -> list[str] | None:
 
 def _sources(tasks: list[dict[str, Any]], datasets: list[dict[str, Any]]) -> list[str] | None:
     data = dict(datasets[0]) if len(datasets) == 1 and not tasks else {}
-    if tasks and not datasets and all(set(task) == {"path", "source"} for task in tasks):
+    folders = {Path(task["path"]).parent if set(task) == {"path", "source"} else None for task in tasks}
+    if len(folders) == 1 and not datasets and (folder := folders.pop()):
         names = [Path(task["path"]).name for task in tasks]
-        folders = {Path(task["path"]).parent for task in tasks}
-        every = {path.parent.name for folder in folders for path in folder.glob("*/task.toml")}
-        data = (
-            {"path": str(folders.pop()), "task_names": [] if set(names) == every else names}
-            if len(folders) == 1
-            else {}
-        )
+        every = {path.parent.name for path in folder.glob("*/task.toml")}
+        data = {"path": str(folder), "task_names": [] if set(names) == every else names}
     version = data.pop("version", None) or data.pop("ref", None)
     path, name = data.pop("path", None), data.pop("name", None)
     if not (path or name) or set(data) - set(_FILTERS):

@@ -88,12 +88,10 @@ def hide_secrets(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str
     secrets: dict[str, str] = {}
     for values, is_env in _settings(config):
         for key, value in values.items():
-            named = (SECRET_NAME if is_env else _SECRET_ARGUMENT).search(key)
-            if (
-                not isinstance(value, str)
-                or _TEMPLATE.fullmatch(value)
-                or not ((value and named) or redact(value) != value)
-            ):
+            if not isinstance(value, str) or _TEMPLATE.fullmatch(value):
+                continue
+            named = (SECRET_NAME if is_env else _SECRET_ARGUMENT).search(key) and value
+            if not named and redact(value) == value:
                 continue
             stem = re.sub(r"\W", "_", key if is_env else key.upper())
             names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))

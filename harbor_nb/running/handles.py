@@ -211,7 +211,8 @@ class Job:
                     f"{self.name} has not ended in {timeout:g} s; job.cancel(force=True) ends it at once"
                 )
             if time.monotonic() > end:
-                leavings.end_session(record)
+                os.kill(record.pid, signal.SIGKILL)
+                time.sleep(_POLL_SEC)
                 leavings.clear(self.path, record, self._on_docker)
                 (OwnerRecord.read(self.path) or record).model_copy(update={"state": "cancelled"}).write(self.path)
             time.sleep(_POLL_SEC)

@@ -3,47 +3,33 @@
 import asyncio
 import os
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch  # sets and, whatever happens, sets back
 
 from harbor_nb._redaction import redact
 from harbor_nb.errors import BadInputError
 from harbor_nb.running.events import EventLog
 from harbor_nb.running.launcher import make_folder
 from harbor_nb.running.owner import OwnerRecord
-from harbor_nb.running.runner import environment_resolved
+from harbor_nb.running.runner import work
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harbor_nb.running.handles import Job
     from harbor_nb.running.plans import Plan
 
 _MOST_TRIALS = 5
 
 
-async def _work(config: Any, folder: "Path", record: OwnerRecord) -> None:
-    from harbor import Job
-
-    from harbor_nb.running.isolation import isolate
-
-    job = await Job.create(config)
-    EventLog(folder).follow(job)
-    isolate(job)
-    record.state = "running"
-    record.write(folder)
-    await job.run()
-
-
-def _run_until_done(work: Any) -> None:
+def _run_until_done(coroutine: Any) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(work)
+        asyncio.run(coroutine)
         return
     import nest_asyncio2
 
     nest_asyncio2.apply(loop)
     print("nest-asyncio2 has patched this kernel's event loop; it stays so until the kernel restarts")  # noqa: T201
-    task = loop.create_task(work)
+    task = loop.create_task(coroutine)
     try:
         loop.run_until_complete(task)
     except KeyboardInterrupt:
@@ -56,7 +42,6 @@ def run(plan: "Plan") -> "Job":
     """Run the plan's one job on this process's own event loop and wait for it."""
     import rich
 
-    from harbor_nb.running.configs import validated
     from harbor_nb.running.handles import Job
 
     number = plan.n_trials
@@ -66,12 +51,9 @@ def run(plan: "Plan") -> "Job":
     folder = make_folder(config)
     record = OwnerRecord.new(config["job_name"], environment)
     record.own(os.getpid())
-    console, quiet, known = rich.get_console(), rich.get_console().quiet, dict(os.environ)
     try:
-        console.quiet = True
-        os.environ.update(plan.secrets)
-        with environment_resolved():
-            _run_until_done(_work(validated(config), folder, record))
+        with patch.object(rich.get_console(), "quiet", True), patch.dict(os.environ, plan.secrets):
+            _run_until_done(work(config, record, folder, EventLog(folder)))
         record.state, record.exit = "finished", 0
     except (KeyboardInterrupt, asyncio.CancelledError):
         record.state, record.exit = "cancelled", 0
@@ -80,8 +62,5 @@ def run(plan: "Plan") -> "Job":
         record.state, record.exit, record.error = "failed", 1, redact(f"{type(error).__name__}: {error}")
         raise
     finally:
-        console.quiet = quiet
-        for name in plan.secrets:
-            os.environ.pop(name, None) if name not in known else os.environ.update({name: known[name]})
         record.write(folder)
     return Job(folder)

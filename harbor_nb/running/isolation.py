@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, override
+from unittest.mock import patch  # sets and, whatever happens, sets back
 
 from harbor.agents.factory import AgentFactory
+from harbor.environments.factory import EnvironmentFactory
 from harbor.models.job.lock import TrialLock
 from harbor.models.task.task import Task
 from harbor.models.trial.config import TrialConfig
 from harbor.models.trial.result import AgentInfo, ExceptionInfo, ModelInfo, TrialResult
 from harbor.trial.hooks import TrialEvent, TrialHookEvent
 from harbor.trial.queue import TrialQueue
+from harbor.utils.env import resolve_env_vars
 
 from harbor_nb._redaction import redact
 
@@ -76,14 +79,29 @@ def isolate(job: Any) -> bool:
     return True
 
 
-def contain_preflight() -> None:
-    """Let an agent whose preflight fails spoil its own trials only."""
-    stock = AgentFactory.run_preflight
+@contextlib.contextmanager
+def patched() -> Iterator[None]:
+    """Have Harbor resolve `${NAME}` in environment.env and kwargs, and a failed preflight spoil only its trials."""
+    stock_preflight = AgentFactory.run_preflight
 
     def preflight(config: Any) -> None:
         try:
-            stock(config)
+            stock_preflight(config)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - each of its trials tells it
             _refused[config.model_dump_json()] = error
 
-    setattr(AgentFactory, "run_preflight", preflight)  # noqa: B010 - a class method of Harbor, replaced
+    def resolving(stock: Any) -> Any:
+        def create(config: Any, *args: Any, **kwargs: Any) -> Any:
+            texts = {key: value for key, value in config.kwargs.items() if isinstance(value, str)}
+            made = {"env": resolve_env_vars(config.env), "kwargs": config.kwargs | resolve_env_vars(texts)}
+            return stock(config.model_copy(update=made), *args, **kwargs)
+
+        return create
+
+    environment, agent = "create_environment_from_config", "create_agent_from_config"
+    with (
+        patch.object(EnvironmentFactory, environment, resolving(getattr(EnvironmentFactory, environment))),
+        patch.object(AgentFactory, agent, resolving(getattr(AgentFactory, agent))),
+        patch.object(AgentFactory, "run_preflight", preflight),
+    ):
+        yield

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BadInputError, JobExistsError
-from harbor_nb.running.owner import OwnerRecord, remember_launch
+from harbor_nb.running.owner import LIVE, OwnerRecord, remember_launch
 from harbor_nb.running.practice import handed
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ def start(
     """Make the folder of a new job and start its runner."""
     folder = make_folder(config)
     record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
-    (folder / "config.json").write_text(json.dumps(config, indent=4, default=str))  # Harbor writes its own over it
     return spawn(folder, config, record, secrets, practice)
 
 
@@ -45,7 +45,7 @@ def make_folder(config: Mapping[str, Any]) -> Path:
         folder.mkdir()
     except FileExistsError:
         record = OwnerRecord.read(folder)
-        lives = "still runs" if record is not None and record.alive() else "exists already"
+        lives = "still runs" if record is not None and record.state in LIVE and record.alive() else "exists already"
         raise JobExistsError(
             f"the job {folder} {lives}; type harbor_nb.attach({str(folder)!r}), or give another job_name"
         ) from None
@@ -64,11 +64,13 @@ def spawn(
     given_practice = handed(practice, record)
     record.temporary = tempfile.mkdtemp(prefix="harbor_nb-")  # a folder without a .env; ours to remove
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(_own_paths()), "TMPDIR": record.temporary}
+    known = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the runner hears it once it can answer
     with (folder / "harbor_nb.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "harbor_nb.running.runner", str(folder)], stdin=subprocess.PIPE, stdout=log,
             stderr=subprocess.STDOUT, cwd=record.temporary, env=environ, start_new_session=True, pipesize=_PIPE_BYTES,
         )  # fmt: skip
+    signal.pthread_sigmask(signal.SIG_SETMASK, known)
     record.own(process.pid)
     record.write(folder)  # before the config: the runner waits for that, and is the only one to write from then on
     assert process.stdin is not None

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -84,12 +83,3 @@ def clear(job: Path, record: OwnerRecord | None, docker: bool) -> list[str]:
         ]
         subprocess.run(down, capture_output=True, timeout=120, check=False)
     return removed
-
-
-def end_session(record: OwnerRecord) -> None:
-    """End a runner that does not answer, by force."""
-    assert record.pid is not None
-    os.kill(record.pid, signal.SIGKILL)
-    until = time.monotonic() + 10
-    while record.alive() and time.monotonic() < until:
-        time.sleep(0.05)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harbor_nb._display import clean
 from harbor_nb.backends import providers
 from harbor_nb.backends.catalog import FIRST_CLASS
+from harbor_nb.backends.practice import settings
 from harbor_nb.backends.providers.base import Found
 from harbor_nb.backends.readiness import check
 from harbor_nb.errors import BadInputError, ProviderError
@@ -21,23 +22,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS = ["environment", "id", "task", "trial", "job", "state", "age_min", "owner", "certainty"]
-Settings = Mapping[str, Mapping[str, str]]
 
 
 def sandboxes(
-    environments: str | Iterable[str] | None = None, jobs: str | Path = "jobs", practice: Settings | None = None
+    environments: str | Iterable[str] | None = None, jobs: str | Path = "jobs", practice: Any = None
 ) -> "pd.DataFrame":
     """List what Harbor left at docker, daytona, e2b, modal and runloop; a cloud sandbox bills until it is ended.
 
     Args:
         environments: which to ask; by default each that is ready here.
         jobs: the folder of jobs in which a cloud sandbox's trial is looked for.
-        practice: environment variables by environment, that stand in for the vendor's own: practice clouds.
+        practice: a job that runs with practice: its practice cloud is asked, and no vendor.
 
     Returns:
         One row a sandbox: environment, id, task, trial, job (its folder, if known), state, age_min (minutes), owner
         (`live`: its job runs; `orphaned`: its job has ended; `unknown`), certainty (that it is Harbor's, and why).
-        `.attrs["not_asked"]` says which providers were not asked, or did not answer, and why.
+        `.attrs["not_asked"]` says which providers were not asked, or did not answer, and why; `.attrs["practice"]`
+        whether these are a practice cloud's.
 
     Raises:
         BadInputError: a name that is none of the five.
@@ -54,28 +55,31 @@ def sandboxes(
         raise BadInputError(
             f"{', '.join(sorted(wrong))} leaves no sandboxes; choose among {', '.join(providers.NAMES)}"
         )
-    settings = practice or {}
+    stand_ins = settings(practice)
+    jobs = jobs if practice is None or isinstance(practice, Mapping) else Path(practice).parent
     told: dict[str, str] = {}
 
     def ask(name: str) -> list[Found]:
-        if name not in settings and not (ready := check(name)).ready:
+        if name not in stand_ins and not (ready := check(name)).ready:
             told[name] = ready.reason
             return []
         try:
-            return providers.sandboxes(name, settings.get(name))
+            return providers.sandboxes(name, stand_ins.get(name))
         except ProviderError as error:
             told[name] = str(error)
             if not named:
                 warnings.warn(f"{name} was not listed: {error}", stacklevel=2)
             return []
 
-    wanted = named or [name for name in FIRST_CLASS if name in providers.NAMES]
+    if practice is not None and (wrong := set(named) - set(stand_ins)):
+        raise BadInputError(f"that job has no practice cloud of {', '.join(sorted(wrong))}")
+    wanted = named or list(stand_ins) or [name for name in FIRST_CLASS if name in providers.NAMES]
     with ThreadPoolExecutor() as pool:
         found = [one for some in pool.map(ask, wanted) for one in some]
     if named and told:
         raise ProviderError("; ".join(f"{name}: {reason}" for name, reason in told.items()))
     frame = pd.DataFrame([_row(one, Path(jobs)) for one in found], columns=_COLUMNS)
-    frame.attrs["not_asked"] = told
+    frame.attrs |= {"not_asked": told, "practice": practice is not None}
     return frame
 
 
@@ -116,9 +120,7 @@ def _owner(job: Path | None) -> str:
         return "unknown"
 
 
-def terminate(
-    which: Any, force: bool = False, jobs: str | Path = "jobs", practice: Settings | None = None
-) -> "pd.DataFrame":
+def terminate(which: Any, force: bool = False, jobs: str | Path = "jobs", practice: Any = None) -> "pd.DataFrame":
     """End the sandboxes that you name; they are listed anew first, and shown before anything is done.
 
     Args:
@@ -148,6 +150,7 @@ def terminate(
         names, where = [which] if isinstance(which, str) else list(which), None
     if (not names and not isinstance(which, pd.DataFrame)) or not all(isinstance(n, str) and n for n in names):
         raise BadInputError("name what to end: rows of harbor_nb.sandboxes(), an id, or a list of ids")
+    stand_ins = settings(practice)
     there = sandboxes(where or None, jobs, practice) if names else pd.DataFrame(columns=_COLUMNS)
     named = there["id"].map(lambda one: any(n.startswith(one) for n in names)).astype(bool)  # docker's full or short id
     rows = there[named].copy()
@@ -157,7 +160,7 @@ def terminate(
         rows.loc[todo.index, "result"] = "refused: you did not agree"
         todo = todo.iloc[:0]
     for environment, group in todo.groupby("environment"):
-        told = providers.terminate(str(environment), list(group["id"]), (practice or {}).get(str(environment)))
+        told = providers.terminate(str(environment), list(group["id"]), stand_ins.get(str(environment)))
         rows.loc[group.index, "result"] = [told.get(one, "failed: no answer") for one in group["id"]]
     gone = [n for n in names if not any(n.startswith(one) for one in there["id"])]
     return pd.concat([rows, pd.DataFrame({"id": gone, "result": "gone already, or not Harbor's"})], ignore_index=True)

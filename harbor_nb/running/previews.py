@@ -7,7 +7,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb._display import clean
-from harbor_nb.backends import readiness as _readiness
+from harbor_nb.backends.agents import check_agent
+from harbor_nb.backends.readiness import check
 from harbor_nb.errors import HarborNbError
 from harbor_nb.running.configs import environment_of, needed_names, validated
 
@@ -43,18 +44,16 @@ def count_tasks(config: Mapping[str, Any]) -> int | None:
 
 def readiness(config: Mapping[str, Any], practice: Any = None) -> list[Any]:
     """Give the readiness of a config's environment and agents, as far as it can be told."""
-    found: list[Any] = []
     name = environment_of(config)
     # A practice cloud is made of local's sandboxes.
-    found.append(_tell(_readiness.check, name if practice is None or name == "docker" else "local"))
-    check_agent = getattr(_readiness, "check_agent", None)
-    named = [agent for agent in config["agents"] if agent.get("name")] if check_agent else []
-    return found + [_tell(check_agent, agent["name"], agent.get("model_name")) for agent in named]
+    place = _tell(check, name if practice is None or name == "docker" else "local")
+    people = {(agent["name"], agent.get("model_name")) for agent in config["agents"] if agent.get("name")}
+    return [place, *(_tell(check_agent, *who) for who in sorted(people, key=str))]
 
 
-def _tell(check: Any, *names: Any) -> Any:
+def _tell(ask: Any, *names: Any) -> Any:
     try:
-        return check(*names)
+        return ask(*names)
     except HarborNbError:  # an environment of Harbor's that has no record yet
         return None
 

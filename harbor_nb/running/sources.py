@@ -10,7 +10,7 @@ from harbor_nb.errors import BadInputError
 from harbor_nb.running.configs import nearest
 
 _DATASET = re.compile(r"([\w.-]+(?:/[\w.-]+)?)@([\w.:+-]+)")
-_GIT = re.compile(r"git\+(?P<url>[a-z]+://[^#@]+(?:@[^#@/]+/[^#@]+)?)(?:@(?P<commit>[^#]+))?#(?P<path>.+)")
+_GIT = re.compile(r"git\+(?P<git_url>[a-z]+://[^#@]+(?:@[^#@/]+/[^#@]+)?)(?:@(?P<git_commit_id>[^#]+))?#(?P<path>.+)")
 
 
 def as_list(value: Any) -> list[Any]:
@@ -30,19 +30,17 @@ def task_sources(
         if data is not None:
             is_task = "git_url" in data or "source" in data or (Path(data.get("path") or "") / "task.toml").is_file()
             found["tasks" if is_task else "datasets"].append(data)
-        elif isinstance(entry, str) and (match := _GIT.fullmatch(entry)):
-            git = {"git_url": match["url"], "git_commit_id": match["commit"], "path": match["path"]}
-            found["tasks"].append({key: value for key, value in git.items() if value})
-        elif isinstance(entry, str) and (match := _DATASET.fullmatch(entry)) and not Path(entry).exists():
+        elif match := _GIT.fullmatch(str(entry)):
+            found["tasks"].append({key: value for key, value in match.groupdict().items() if value})
+        elif not Path(str(entry)).exists() and (match := _DATASET.fullmatch(str(entry))):
             name, version = match.groups()
             chosen = {key: value for key, value in filters.items() if value is not None}
             found["datasets"].append({"name": name, "ref" if "/" in name else "version": version, **chosen})
         elif isinstance(entry, str | Path):
             folders += task_folders(entry)
         else:
-            raise BadInputError(
-                f"a task can't be a {type(entry).__name__}; give a folder, or a dataset as 'name@version'"
-            )
+            kind = type(entry).__name__
+            raise BadInputError(f"a task can't be a {kind}; give a folder, or a dataset as 'name@version'")
     kept = [
         path for path in folders
         if (not names or any(fnmatch(path.name, pattern) for pattern in names))

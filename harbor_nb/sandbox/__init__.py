@@ -2,8 +2,20 @@
 
 from harbor_nb.sandbox.files import FileStat
 from harbor_nb.sandbox.images import Image, build_image
+from harbor_nb.sandbox.limits import Limits
 from harbor_nb.sandbox.processes import ExecResult, SandboxProcess
-from harbor_nb.sandbox.running import Limits, Sandbox
+from harbor_nb.sandbox.running import Mount, Sandbox
 from harbor_nb.sandbox.tiers import Tier, tier
 
-__all__ = ["ExecResult", "FileStat", "Image", "Limits", "Sandbox", "SandboxProcess", "Tier", "build_image", "tier"]
+__all__ = [
+    "ExecResult",
+    "FileStat",
+    "Image",
+    "Limits",
+    "Mount",
+    "Sandbox",
+    "SandboxProcess",
+    "Tier",
+    "build_image",
+    "tier",
+]

@@ -11,10 +11,12 @@ from functools import cache
 from pathlib import Path
 
 from harbor_nb.errors import SandboxError
+from harbor_nb.sandbox.tiers import holds_uppers
 
 _PREFIX = "harbor_nb-sandbox-"
 _UNLOCKED = "harbor_nb-new-"
 _LOCK = "lock"
+GROUPS = "cgroups"
 
 
 def cache_folder() -> Path:
@@ -26,33 +28,32 @@ def cache_folder() -> Path:
         wanted.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SandboxError(f"no folder for images: {error}; set XDG_CACHE_HOME to one that can be written") from None
-    return usable(wanted, lambda: Path(tempfile.gettempdir()))
+    return _usable(wanted)
 
 
 def run_folder() -> Path:
     """Give the folder in which running sandboxes keep what they write."""
-    return usable(Path(tempfile.gettempdir()), lambda: Path("/var/tmp"))  # noqa: S108 - mkdtemp is used below it
+    return _usable(Path(tempfile.gettempdir()))
 
 
 @cache
 def _takes_overlays(folder: Path) -> bool:
-    from harbor_nb.sandbox.tiers import holds_uppers
-
     return holds_uppers(folder)
 
 
-def usable(first: Path, second: Callable[[], Path]) -> Path:
-    """Give the first folder whose file system can hold an overlay's writes; in a container most can't."""
-    if _takes_overlays(first):
-        return first
-    for folder in (second(), Path("/var/tmp"), Path(os.environ.get("XDG_RUNTIME_DIR", "/dev/shm")), Path("/dev/shm")):  # noqa: S108
+def _usable(wanted: Path) -> Path:
+    """Give the folder, or one like it whose file system can hold an overlay's writes; in a container most can't."""
+    if _takes_overlays(wanted):
+        return wanted
+    others = (tempfile.gettempdir(), "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", "/dev/shm"), "/dev/shm")  # noqa: S108
+    for folder in map(Path, others):
         if folder.is_dir() and os.access(folder, os.W_OK) and _takes_overlays(folder):
             own = folder / f"harbor_nb-{os.geteuid()}"
             own.mkdir(mode=0o700, exist_ok=True)
             if own.is_symlink() or own.stat().st_uid != os.geteuid():
                 raise SandboxError(f"{own} belongs to someone else; remove it")
             return own
-    return first
+    return wanted
 
 
 class Held:
@@ -107,5 +108,8 @@ def sweep(folder: Path, enter: Callable[[], list[str] | None]) -> list[Path]:
     """Remove what sandboxes of processes that were killed left behind; give what was removed."""
     swept = list(_dead(folder))
     for path in swept:
+        with contextlib.suppress(OSError):
+            for group in (path / GROUPS).read_text().splitlines():
+                Path(group).rmdir()
         remove_tree(path, enter())
     return swept

@@ -89,6 +89,7 @@ async def run(
     *,
     end: Callable[[int], None],
     pipes: set[asyncio.ReadTransport],
+    running: set[int],
     timeout_sec: float | None = None,
     on_output: OnOutput | None = None,
     output: int | None = None,
@@ -129,7 +130,9 @@ async def run(
     finally:
         os.close(out_end)
         os.close(err_end)
+    running.add(process.pid)
     waiting: asyncio.Future[int] = asyncio.ensure_future(process.wait())
+    waiting.add_done_callback(lambda _done: running.discard(process.pid))
     ends: list[asyncio.Future[Any]] = [waiting, broken]
     try:
         await asyncio.wait(ends, timeout=timeout_sec, return_when=asyncio.FIRST_COMPLETED)

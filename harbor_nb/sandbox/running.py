@@ -8,14 +8,14 @@ import shutil
 import signal
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, override
+from typing import IO, NamedTuple, override
 
 from harbor_nb.errors import SandboxError
-from harbor_nb.sandbox import layers, places, users
+from harbor_nb.sandbox import layers, limits, places, users
 from harbor_nb.sandbox.files import SandboxFiles
 from harbor_nb.sandbox.images import PATH, Image
+from harbor_nb.sandbox.limits import Limits, watch
 from harbor_nb.sandbox.processes import ExecResult, OnOutput, SandboxProcess, exit_code, open_streams, run
 from harbor_nb.sandbox.tiers import bwrap, tier
 from harbor_nb.sandbox.userland import base_layer, overlaid, own_layer
@@ -27,12 +27,12 @@ _CHUNK = 1 << 16
 _LONGEST = 120_000  # bytes of one argument, a little below the kernel's limit
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a sandbox may use at most; None is no limit."""
+class Mount(NamedTuple):
+    """A host folder or file bound at a path inside."""
 
-    cpus: float | None = None
-    memory_mb: int | None = None
+    source: Path
+    target: str
+    read_only: bool = False
 
 
 class Sandbox(SandboxFiles):
@@ -55,8 +55,16 @@ class Sandbox(SandboxFiles):
         self._init: asyncio.subprocess.Process | None = None
         self._pid = 0
         self._pipes: set[asyncio.ReadTransport] = set()
-        self._mounts: Sequence[tuple[Path, str]] = ()
+        self._mounts: list[Mount] = []
         self._layers: list[IO[str]] = []
+        self._running: set[int] = set()
+        self._limits = limits.Held()
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def limits(self) -> list[str]:
+        """Which limits hold, and by what."""
+        return self._limits.told
 
     @property
     def folder(self) -> Path:
@@ -70,7 +78,7 @@ class Sandbox(SandboxFiles):
         *,
         name: str,
         network: bool = True,
-        mounts: Sequence[tuple[Path, str]] = (),
+        mounts: Sequence[tuple[Path, str] | Mount] = (),
         env: dict[str, str] | None = None,
         limits: Limits | None = None,
         parent: Path | None = None,
@@ -81,7 +89,7 @@ class Sandbox(SandboxFiles):
             image: what `build_image` gave, or `Image()` for the host's userland alone.
             name: a part of its folder's name on the host.
             network: whether it has the host's network; without, only its own loopback.
-            mounts: host folders and the paths inside where they are bound, writable.
+            mounts: host folders and the paths inside where they are bound, writable; or `Mount`s.
             env: variables that each command gets.
             limits: what it may use at most.
             parent: the host folder for what it writes.
@@ -98,10 +106,13 @@ class Sandbox(SandboxFiles):
         _sweep_once()
         held = places.Held(parent or places.run_folder(), name)
         self = cls(image, {"PATH": PATH, "LANG": "C.UTF-8", **image.env, **(env or {})}, held)
-        self._mounts, self.network = mounts, network
+        self._mounts, self.network = [Mount(*mount) for mount in mounts], network
         try:
             arguments = await asyncio.to_thread(self._arguments, found.name == "full")
+            self._limits = await asyncio.to_thread(_hold, limits, self.folder)
             await self._boot(program, arguments)
+            if self._limits.watched_bytes:
+                self._watch = asyncio.ensure_future(watch(self._limits.watched_bytes, self._roots, self._kill))
         except BaseException:
             await self.stop()
             raise
@@ -138,8 +149,8 @@ class Sandbox(SandboxFiles):
             (self.folder / "root/etc").mkdir(exist_ok=True)
             shutil.copyfile("/etc/resolv.conf", self.folder / "root/etc/resolv.conf")
         command += users.bwrap_arguments(self.users)
-        for source, target in self._mounts:
-            command += ["--bind", str(source), target]
+        for mount in self._mounts:
+            command += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
         return command
 
     async def _boot(self, program: str, arguments: list[str]) -> None:
@@ -189,12 +200,20 @@ class Sandbox(SandboxFiles):
         loader = {key: variables.pop(key) for key in list(variables) if key.startswith(_LOADER)}
         inner = ["/usr/bin/env", "-C", cwd or self.workdir, *(f"{key}={value}" for key, value in loader.items())]
         inner += users.become(self.users, self.image.user if user is None else user, variables)
-        return [*users.enter(self.users, self._pid, network=self.network), "--", *inner, *command], variables
+        return [
+            *self._limits.prefix,
+            *users.enter(self.users, self._pid, network=self.network),
+            "--",
+            *inner,
+            *command,
+        ], variables
 
     @override
     async def _run_inside(self, command: Sequence[str], stdin: int, *, output: int | None = None) -> ExecResult:
         words, variables = self._enter(command, "/", {"PATH": PATH, "LC_ALL": "C"}, "root")
-        return await run(words, variables, stdin, end=self._end, pipes=self._pipes, output=output)
+        return await run(
+            words, variables, stdin, end=self._end, pipes=self._pipes, running=self._running, output=output
+        )
 
     async def exec(
         self,
@@ -235,6 +254,7 @@ class Sandbox(SandboxFiles):
                 given,
                 end=self._end,
                 pipes=self._pipes,
+                running=self._running,
                 timeout_sec=timeout_sec,
                 on_output=on_output,
             )
@@ -274,20 +294,35 @@ class Sandbox(SandboxFiles):
             code = exit_code(await process.wait())
             told_why = (await streams[2].read()).decode(errors="replace").strip()
             raise SandboxError(f"the command did not start (exit code {code}): {told_why}")
+        self._running.add(process.pid)
         return SandboxProcess(process, int(line), streams, self._signal)
 
     async def _signal(self, pid: int, number: int) -> None:
         await self.exec(f"kill -s {signal.Signals(number).name[3:]} -- -{pid}", cwd="/", user="root")
 
+    def _roots(self) -> list[int]:
+        return [*self._running, *([self._init.pid] if self._init is not None else [])]
+
+    def _kill(self, pid: int) -> None:
+        """End one process, of whichever user of the sandbox."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self.users == "ranges":
+                users.kill(self._pid, pid)
+            else:
+                os.kill(pid, signal.SIGKILL)
+
     def _end(self, group: int) -> None:
         """End a process group, with processes of other users in it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self.users == "ranges":
-                users.kill_group(self._pid, group)
+                users.kill(self._pid, -group)
             os.killpg(group, signal.SIGKILL)
 
     async def end_processes(self) -> None:
         """End every process of the sandbox; its files stay until `stop`."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
         init, self._init = self._init, None
         if init is not None:
             if self.users == "ranges" and init.returncode is None:
@@ -301,6 +336,7 @@ class Sandbox(SandboxFiles):
     async def stop(self) -> None:
         """End every process of the sandbox and remove its files; a second call does nothing."""
         await self.end_processes()
+        self._limits.release()
         enter = None
         if self.users == "ranges":
             enter = await asyncio.to_thread(users.mapped)
@@ -311,9 +347,9 @@ class Sandbox(SandboxFiles):
     async def _give_back(self, init: asyncio.subprocess.Process) -> None:
         """What other users of the sandbox wrote into mounted folders becomes the caller's own."""
         self._init = init
-        for _source, target in self._mounts:
+        for mount in self._mounts:
             with contextlib.suppress(SandboxError):
-                await self.exec(["/bin/chown", "-hR", "0:0", target], cwd="/", user="root", timeout_sec=60)
+                await self.exec(["/bin/chown", "-hR", "0:0", mount.target], cwd="/", user="root", timeout_sec=60)
         self._init = None
 
 
@@ -347,6 +383,13 @@ def _fill(descriptor: int, content: bytes) -> None:
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(content)
     os.lseek(descriptor, 0, os.SEEK_SET)
+
+
+def _hold(asked: Limits | None, folder: Path) -> limits.Held:
+    held = limits.hold(asked, folder.name)
+    # A sweep removes the groups of a sandbox whose process was killed.
+    (folder / places.GROUPS).write_text("".join(f"{group}\n" for group in held.groups))
+    return held
 
 
 _swept = threading.Event()

@@ -33,9 +33,15 @@ def _has_capability(number: int) -> bool:
 
 
 @cache
+def needs_namespace() -> bool:
+    """Tell whether a sandbox needs a user namespace: always, but for a root that may mount."""
+    return os.geteuid() != 0 or not _has_capability(_SYS_ADMIN)
+
+
+@cache
 def mode() -> Mode:
     """Tell which users a sandbox can have here, found by trying."""
-    if os.geteuid() == 0 and _has_capability(_SYS_ADMIN):
+    if not needs_namespace():
         return "root"
     try:
         return "ranges" if mapped() else "single-user"
@@ -77,7 +83,7 @@ def write_maps(pid: int) -> None:
 @cache
 def mapped() -> list[str]:
     """Give a command prefix that enters a user namespace with all ids and the host's files, kept as long as we live."""
-    if os.geteuid() == 0 and _has_capability(_SYS_ADMIN):
+    if not needs_namespace():
         return []
     if os.geteuid() != 0 and (_range("/etc/subuid") is None or _range("/etc/subgid") is None):
         raise SandboxError("this account has no range in /etc/subuid and /etc/subgid")
@@ -150,8 +156,8 @@ def become(users: Mode, user: str | int | None, variables: dict[str, str]) -> li
     return ["/bin/sh", "-c", script + end, "sh", name or "root", group, home]
 
 
-def kill_group(pid: int, group: int) -> None:
-    """End a process group in which other users of a sandbox may be."""
+def kill(pid: int, target: int) -> None:
+    """End a process, or with a minus a process group, in which other users of a sandbox may be."""
     command = [
         nsenter(),
         "-t",
@@ -161,6 +167,6 @@ def kill_group(pid: int, group: int) -> None:
         "--",
         "/bin/sh",
         "-c",
-        f"kill -s KILL -- -{group}",
+        f"kill -s KILL -- {target}",
     ]
     subprocess.run(command, capture_output=True, check=False, env={})

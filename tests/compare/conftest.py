@@ -1,7 +1,12 @@
 """Trials made by hand, each column as `harbor_nb.trials` gives it."""
 
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for simulations.py
 
 
 def _trial(task, side, reward=None, **more):

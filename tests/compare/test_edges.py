@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import harbor_nb
 from harbor_nb.errors import BadInputError, ComparisonError
@@ -231,7 +232,7 @@ def test_trials_given_twice_count_once(frame):
     data = frame({"docker": [1, 0], "daytona": [1, 0]}).assign(path=["a", "b", "c", "d"])
     found = harbor_nb.compare(pd.concat([data, data]))
     assert found.pairs["n"].tolist() == [1, 1]
-    assert found.notes[0].startswith("4 trials were given twice")
+    assert found.notes[0].startswith("4 trials were given twice and count once.")
 
 
 def test_what_an_agent_wrote_is_shown_as_text(frame):
@@ -255,3 +256,52 @@ def test_ten_thousand_tasks_make_a_report_of_bounded_size(frame):
     assert len(str(found)) < 20_000
     assert len(found.excluded) > 1000
     whole(found)
+
+
+def test_time_and_cost_ratios(frame):
+    data = frame({"docker": [[1, 1]] * 12, "daytona": [[1, 1]] * 12})
+    slow = data["environment"] == "daytona"
+    later = data.groupby(["environment", "task"]).cumcount() == 1
+    rng = np.random.default_rng(5)
+    noise = np.exp(rng.normal(0, 0.1, len(data)))
+    data["agent_sec"] = np.where(slow, 30.0, 10.0) * noise
+    data["environment_setup_sec"] = np.where(later, 1.0, 60.0) * np.where(slow, 0.5, 1.0)
+    data["cost_usd"] = np.where(slow & ~later, np.nan, 0.02)
+    data["job_path"] = data["environment"]
+    data["started_at"] = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(later * 100, unit="s")
+    lost = data.iloc[[0]].assign(reward=np.nan, status="unscored", fault="infrastructure", agent_sec=0.001)
+    phases = harbor_nb.compare(pd.concat([data, lost])).phases.set_index("phase")
+    logs = np.log(data["agent_sec"]).groupby([data["task"], data["environment"]]).mean().unstack()
+    change = logs["daytona"] - logs["docker"]
+    theirs = stats.ttest_1samp(change, 0).confidence_interval(0.95)
+    expected = np.exp([change.mean(), theirs.low, theirs.high])
+    assert phases.loc["agent", ["ratio", "low", "high"]].tolist() == pytest.approx(list(expected))
+    assert 2.5 < phases.loc["agent", "ratio"] < 3.5
+    cold, warm = "environment setup, first start of a task", "environment setup, later starts"
+    assert phases.loc[[cold, warm], "baseline"].tolist() == pytest.approx([60.0, 1.0])
+    assert phases.loc[[cold, warm], "ratio"].tolist() == pytest.approx([0.5, 0.5])
+    assert phases.loc["cost (USD)", ["tasks", "ratio"]].tolist() == pytest.approx([12, 1.0])
+    assert "verifier" not in phases.index
+
+
+def test_agents_are_compared_on_the_environments_they_share(frame):
+    rows = [
+        frame({side: [1, 0, 1]}, agent=agent, model=agent)
+        for agent, sides in (("a", ["docker", "local"]), ("b", ["docker", "daytona"])) for side in sides
+    ]  # fmt: skip
+    found = harbor_nb.compare(pd.concat(rows), by="agent", baseline="a")
+    assert found.pairs.empty  # the models differ too
+    alike = harbor_nb.compare(pd.concat(rows).assign(model="m"), by="agent", baseline="a")
+    assert set(alike.pairs["environment"]) == {"docker"}
+    assert alike.excluded["reason"].unique().tolist() == [
+        "not with this model and environment on b", "not with this model and environment on a"
+    ]  # fmt: skip
+
+
+def test_models_are_named_by_their_provider_where_one_name_has_two(frame):
+    told = [("x", "maker"), ("y", "maker")]
+    models = pd.concat([frame({"docker": [1]}, model=model, provider=provider) for model, provider in told])
+    assert harbor_nb.compare(models, by="model", baseline="x").verdicts == {"y": "inconclusive"}
+    twice = pd.concat([models, frame({"docker": [0]}, model="y", provider="reseller")])
+    found = harbor_nb.compare(twice, by="model", baseline="x")
+    assert set(found.verdicts) == {"maker/y", "reseller/y"}

@@ -34,6 +34,8 @@ def kind_of(error: BaseException) -> str:
     names = " ".join(f"{type(one).__module__}.{type(one).__name__}" for one in chain)
     if any(isinstance(one, TimeoutError) for one in chain) or "Timeout" in names:
         return "silent"
+    if any(isinstance(one, ConnectionRefusedError | FileNotFoundError | PermissionError) for one in chain):
+        return "unreachable"
     if re.search(r"Protocol|Decode|Validation|BadStatus|InvalidHeader", names):
         return "strange"
     if any(isinstance(one, OSError) for one in chain) or "Connect" in names:

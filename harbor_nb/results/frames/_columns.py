@@ -79,8 +79,10 @@ def build(columns: Sequence[Column], get: Callable[[str], Any]) -> "pd.DataFrame
         pa.bool_(): pd.BooleanDtype(),
     }
     table = pa.table({column.name: get(column.name) for column in columns}).cast(arrow_schema(columns))
-    # split_blocks: each column stays the array that was read; no second copy of a hundred thousand rows
-    frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get, split_blocks=True)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get)
+    for column in columns:
+        if column.dtype == TIME:  # a view of Arrow's memory, which nobody may write to
+            frame[column.name] = frame[column.name].copy()
     return frame
 
 

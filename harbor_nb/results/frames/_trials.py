@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harbor_nb.results import _rows
-from harbor_nb.results.frames import _failures
 from harbor_nb.results.frames._columns import FLOAT, Column, build, pick, seconds
 from harbor_nb.results.reading import JobFolder, find_jobs
 
@@ -21,13 +20,11 @@ PHASES = (*_rows.PHASES, "teardown")
 _FLAGS = ("practice", "recorded", "fast_stop")
 _MOST_REWARDS = 256
 _TEXT = pa.large_string()
-_FAILURE = ("reason", "exception", "exception_message", "phase", "environment")
 _NEEDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("job", "trial", "path", "job_path", *_FLAGS), ()),
     "status": ("reason", "finished", "rewards", "exception"),
     **dict.fromkeys(("reward", "passed"), ("rewards",)),
-    **dict.fromkeys(("failure", "fault"), _FAILURE),
-    "message": ("finished", *_FAILURE),
+    "message": ("reason", "finished", "message"),
     **{f"{phase}_sec": (f"{phase}_started_at", f"{phase}_finished_at") for phase in _rows.PHASES},
     "teardown_sec": tuple(_rows.TIMES),
     "total_sec": ("started_at", "finished_at"),
@@ -109,11 +106,6 @@ class Trials:
         told = pc.if_else(table["finished"], finished, pc.if_else(self._alive, "running", "cancelled"))
         return pc.if_else(pc.is_valid(table["reason"]), "unreadable", pc.coalesce(told, "pending"))
 
-    @cached_property
-    def failures(self) -> dict[str, pa.Array]:
-        """The columns failure, fault and message."""
-        return _failures.columns(self.table)
-
     def last_phase_end(self) -> Any:
         """Return the end of the last phase, where the teardown begins."""
         ends = [self.table[f"{phase}_finished_at"] for phase in _rows.PHASES]
@@ -121,10 +113,10 @@ class Trials:
 
     def message(self) -> Any:
         """Return what was raised in one line, or why there is no result."""
-        told = pc.or_(
-            pc.or_(pc.fill_null(self.table["finished"], True), pc.is_valid(self.table["reason"])), self._alive
-        )
-        return pc.if_else(told, self.failures["message"], "no result.json: the trial ended before it wrote one")
+        table = self.table
+        told = pc.or_(pc.or_(pc.fill_null(table["finished"], True), pc.is_valid(table["reason"])), self._alive)
+        lost = "no result.json: the trial ended before it wrote one"
+        return pc.if_else(told, pc.coalesce(table["reason"], _rows.redacted(table["message"])), lost)
 
     def column(self, name: str) -> Any:
         """Return a column of `trials` as an Arrow array."""
@@ -134,8 +126,6 @@ class Trials:
             return self.of_job(lambda job: job.flag(name), pa.bool_())
         if name in {"path", "status", "message"}:
             return getattr(self, name)()
-        if name in {"failure", "fault"}:
-            return self.failures[name]
         if name == "passed":
             return pa.array(self.reward >= 1, mask=np.isnan(self.reward))
         if name == "reward" or name.startswith("reward_"):
@@ -259,18 +249,16 @@ def task_steps(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> harbor_nb.task_steps(harbor_nb.sample_jobs(), columns=["trial", "step", "reward"])  # doctest: +SKIP
     """
     chosen = pick("task_steps", columns)
-    data = Trials(x, {"trial_id", "environment", "steps"})
+    data = Trials(x, {"trial_id", "steps"})
     lists = data.table["steps"].combine_chunks()
     rows = pc.list_parent_indices(lists)
     steps = pa.Table.from_struct_array(pc.list_flatten(lists))
-    nothing = pa.nulls(len(steps), _TEXT)
-    context = {"environment": data.table["environment"].take(rows), "phase": nothing, "reason": nothing}
     index = rows.to_numpy()
     here: dict[str, Any] = {
         "step_index": pa.array(np.arange(len(index)) - np.searchsorted(index, index) + 1),
         "passed": pc.greater_equal(steps["reward"], 1.0),
         **{name: steps[name] for name in steps.column_names},
-        **_failures.columns(pa.table({**context, **{name: steps[name] for name in steps.column_names}})),
+        "message": _rows.redacted(steps["message"]),
     }
     for phase in ("agent", "verifier"):
         ends = (steps[f"{phase}_{end}_at"].to_pylist() for end in ("started", "finished"))
