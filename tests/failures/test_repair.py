@@ -283,7 +283,7 @@ def test_only_failed_runs_the_trials_without_a_reward_that_counts(job, task):
     paths = {name: str(task(to=f"tasks/{name}")) for name in ("a", "b", "c")}
     folder = job(trials=[
         {"task": "a", "path": paths["a"], "reward": 1.0},
-        {"task": "a", "path": paths["a"], "exception": "RuntimeError", "message": "Cannot connect to the Docker daemon"},
+        {"task": "a", "path": paths["a"], "exception": "RuntimeError", "message": "Is the docker daemon running"},
         {"task": "b", "path": paths["b"], "exception": "OddError", "agent": "nop"},
         {"task": "b", "path": paths["b"], "exception": "OddError", "agent": "nop"},
         {"task": "c", "path": paths["c"], "exception": "CancelledError", "reward": 1.0},

@@ -11,7 +11,14 @@ import harbor_nb
 from harbor_nb.running.configs import environment_of
 
 ROOT = Path(__file__).resolve().parents[2]
-HEREDOC = '{\n    "environment": {\n        "type": "docker",\n        "force_build": false,\n        "delete": true\n    }\n}\n'
+HEREDOC = """{
+    "environment": {
+        "type": "docker",
+        "force_build": false,
+        "delete": true
+    }
+}
+"""
 
 
 @pytest.fixture
