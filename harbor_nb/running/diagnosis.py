@@ -23,6 +23,7 @@ _ABOUT_HERE = frozenset(
 compose-missing buildkit-missing missing-extra local-unavailable""".split()
 )
 _MAYBE_LACKING = {"reward-missing", "reward-empty", "reward-unreadable", "verifier-crash", "agent-exit"}
+_CHAINED = ("verifier-transfer-failed",)  # their cause stands in the traceback
 _OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
 _LOOKED_AT = 500  # trials without an exception whose output is read
 _TO_NAME = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
@@ -164,9 +165,13 @@ def _group(part: "pd.DataFrame") -> dict[str, Any]:
     found, phase, step = raised(row["path"], _text(row["phase"]))
     exception = found.exception_type if found else _text(row["exception"])
     message = (found.exception_message if found else _text(row["message"])) or ""
-    known = match(exception, message, phase=phase, environment=_text(row["environment"]))
+    said, known = message, match(exception, message, phase=phase, environment=_text(row["environment"]))
     name, text = log(Path(row["path"]), phase, step)
-    shown = ": ".join(part for part in (step and f"in the step {step}", exception, normalise(message)) if part)
+    nearer = None if exception and (known is None or known.name not in _CHAINED) else match(
+        exception and "RuntimeError", text, phase=phase, environment=_text(row["environment"]))  # fmt: skip
+    if nearer is not None and nearer.name not in _OF_A_PHASE:
+        known, message = nearer, text  # the log of a trial without a result, or the cause of what was raised
+    shown = ": ".join(part for part in (step and f"in the step {step}", exception, normalise(said)) if part)
     if known is not None and known.name in _MAYBE_LACKING and (lacking := match(None, text, output=True)):
         known, message = lacking, text  # what the output tells is nearer to the cause
     title = exception or _text(row["status"]) or "unknown"
@@ -201,8 +206,12 @@ def _lacking(low: "pd.DataFrame") -> list[dict[str, Any]]:
     seen: dict[tuple[Any, ...], list[int]] = {}
     told: dict[tuple[Any, ...], tuple[KnownFailure, str, str]] = {}
     for place, (path, environment) in enumerate(zip(low["path"][:_LOOKED_AT], low["environment"], strict=False)):
-        name, text = log(Path(path), "verifier")
-        known = match(None, text, output=True) if "verifier" in name else None
+        for part in ("agent", "verifier"):
+            name, text = log(Path(path), part)
+            known = match(None, text, output=True) if part in name else None
+            if known is not None and (part == "verifier" or known.name == "out-of-memory"):
+                break  # an agent that looks around meets much that is not there
+            known = None
         if known is not None:
             key = (known.name, known.detail(text), environment)
             seen.setdefault(key, []).append(place)
@@ -257,6 +266,8 @@ def _make_typable(group: dict[str, Any], many: bool) -> None:
             fix = fix.replace(f'environment="{target}"', f'environment="{other}"')
             break
     options = [(title, line) for title, line in options if f'environment="{group["environment"]}"' not in line]
+    if group["scored"]:  # these have a reward, and are not failed to `repair`
+        fix = fix.replace('only="failed"', f"only={group['names'][:20]!r}")
     group["fix"] = _plural(fix) if many else fix
     group["options"] = [(title, _plural(line) if many else line) for title, line in options]
 
