@@ -57,7 +57,8 @@ def newest(folder: Path) -> list[Path]:
         files = [entry for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
     except OSError:
         return []
-    files = [entry for entry in files if entry.name.endswith((".txt", ".log", ".jsonl", ".out"))]
+    ends = (".txt", ".log", ".jsonl", ".out")
+    files = [entry for entry in files if entry.name.endswith(ends) and entry.name != "exit-code.txt"]
     return [Path(e.path) for e in sorted(files, key=lambda entry: entry.stat().st_mtime, reverse=True)[:3]]
 
 

@@ -275,6 +275,52 @@ def test_a_container_that_is_removed_under_the_agent(task):
     follow(job, named(job, "container-lost", fault="infrastructure"))
 
 
+@pytest.fixture
+def own_daemon(tmp_path, monkeypatch):
+    """A second Docker daemon that a test may stop: its own socket, folders and image, no bridge."""
+    place = tmp_path / "daemon"
+    place.mkdir()
+    socket = f"unix://{place}/d.sock"
+    command = ["dockerd", "--host", socket, "--data-root", f"{place}/data", "--exec-root", f"{place}/exec", "--pidfile",
+               f"{place}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false"]  # fmt: skip
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start():
+        with (place / "log").open("ab") as log:
+            started.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+        until(lambda: subprocess.run(["docker", "-H", socket, "info"], capture_output=True).returncode == 0)
+        return started[-1]
+
+    def stop():
+        started[-1].terminate()
+        started[-1].wait(60)
+
+    start()
+    saved = subprocess.Popen(["docker", "save", "python:3.13-slim"], stdout=subprocess.PIPE)
+    subprocess.run(["docker", "-H", socket, "load"], stdin=saved.stdout, capture_output=True, check=True)
+    saved.wait()
+    monkeypatch.setenv("DOCKER_HOST", socket)
+    yield start, stop
+    if started[-1].poll() is None:
+        stop()
+
+
+@pytest.mark.docker
+@pytest.mark.deep
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a Docker daemon")
+def test_a_daemon_that_stops_in_the_middle_of_a_job(task, own_daemon):
+    start, stop = own_daemon
+    made = harbor_nb.plan(task(solve=SLEEPY.format(8)), environments="docker", name="job", exact_name=True)
+    job = made.launch()[0]
+    until(lambda: job.counts["agent"], 100)
+    stop()
+    job.wait(200, progress=False)
+    group = named(job, "docker-not-running", fault="infrastructure")
+    start()
+    follow(job, group)
+
+
 @pytest.mark.local
 @pytest.mark.deep
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
