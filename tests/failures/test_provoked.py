@@ -1,8 +1,10 @@
 """Failures provoked for real on `local` and docker: each is named right, and its fix, typed as it stands, mends it."""
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -276,10 +278,9 @@ def test_a_container_that_is_removed_under_the_agent(task):
 
 
 @pytest.fixture
-def own_daemon(tmp_path, monkeypatch):
+def own_daemon(monkeypatch):
     """A second Docker daemon that a test may stop: its own socket, folders and image, no bridge."""
-    place = tmp_path / "daemon"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix="hnb-"))  # a socket's path may have 107 characters
     socket = f"unix://{place}/d.sock"
     command = ["dockerd", "--host", socket, "--data-root", f"{place}/data", "--exec-root", f"{place}/exec", "--pidfile",
                f"{place}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false"]  # fmt: skip
@@ -303,6 +304,7 @@ def own_daemon(tmp_path, monkeypatch):
     yield start, stop
     if started[-1].poll() is None:
         stop()
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.mark.docker
