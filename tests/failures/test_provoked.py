@@ -282,8 +282,10 @@ def own_daemon(monkeypatch):
     """A second Docker daemon that a test may stop: its own socket, folders and image, no bridge."""
     place = Path(tempfile.mkdtemp(prefix="hnb-"))  # a socket's path may have 107 characters
     socket = f"unix://{place}/d.sock"
-    command = ["dockerd", "--host", socket, "--data-root", f"{place}/data", "--exec-root", f"{place}/exec", "--pidfile",
-               f"{place}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false"]  # fmt: skip
+    # in a network of its own: a daemon without a bridge takes docker0 away from the engine that others use
+    command = ["unshare", "--net", "dockerd", "--host", socket, "--data-root", f"{place}/data", "--exec-root",
+               f"{place}/exec", "--pidfile", f"{place}/pid", "--bridge=none", "--iptables=false",
+               "--ip6tables=false"]  # fmt: skip
     started: list[subprocess.Popen[bytes]] = []
 
     def start():
