@@ -1,14 +1,13 @@
 """Are the keys there that an agent and its model need? A doubt warns; it does not block."""
 
-import csv
 import difflib
 import os
 from functools import cache
-from importlib.resources import files
 
+from harbor_nb.backends.catalog import alternatives
 from harbor_nb.backends.readiness import Finding, Readiness, warns
 from harbor_nb.credentials import stored_names
-from harbor_nb.credentials._known import known, value_doubts
+from harbor_nb.credentials._known import known, read_table, value_doubts
 from harbor_nb.errors import BadInputError
 
 _ALIASES = {"bedrock": "amazon-bedrock", "gemini": "google", "together_ai": "together"}
@@ -17,8 +16,7 @@ _NO_KEY = frozenset({"ollama", "ollama_chat", "hosted_vllm", "vllm", "lm_studio"
 
 @cache
 def _table() -> dict[str, dict[str, str]]:
-    with (files("harbor_nb.backends") / "agents.csv").open(encoding="utf-8") as file:
-        return {row["name"]: row for row in csv.DictReader(file)}
+    return {row["name"]: row for row in read_table("harbor_nb.backends", "agents.csv")}
 
 
 def check_agent(agent: str, model: str | None = None) -> Readiness:
@@ -46,7 +44,7 @@ def check_agent(agent: str, model: str | None = None) -> Readiness:
             near = difflib.get_close_matches(agent, AgentName.values(), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "type `harbor run --help` for the list"
             raise BadInputError(f"unknown agent {agent!r}; {hint}")
-    own = [group.split(" + ") for group in row.get("keys", "").split(" | ") if group]
+    own = [list(group) for group in alternatives(row.get("keys", ""))]
     provider = _provider(model)
     needed = own + ([[name] for name in _provider_keys(provider)] if provider and (not own or row["note"]) else [])
     findings: list[Finding] = []

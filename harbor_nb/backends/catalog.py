@@ -1,16 +1,15 @@
 """The environment types: what each is for, and whether it can run a job here."""
 
-import csv
 import os
 import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harbor_nb.credentials._known import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,51 +19,48 @@ _FRESH_SEC = 30.0
 _COLUMNS = "name title runs needs_key credentials missing sdk sdk_version ready reason fix use_case docs".split()
 
 
-@dataclass(frozen=True)
-class EnvironmentRecord:
-    """One environment type; `credentials` lists alternatives, each a group of names needed together."""
+def alternatives(text: str) -> tuple[tuple[str, ...], ...]:
+    """Read `A | B + C`: alternatives, each a group of names that are needed together."""
+    return tuple(tuple(group.split(" + ")) for group in text.split(" | ") if group)
+
+
+class EnvironmentRecord(NamedTuple):
+    """One environment type, as in environments.csv."""
 
     name: str
     title: str
     runs: str
-    use_case: str
-    credentials: tuple[tuple[str, ...], ...] = ()
+    use_case: str = ""
+    needs: str = ""
     sdk: str = ""
     docs: str = ""
-    address: tuple[str, ...] = ()  # the variable that moves the API elsewhere, and where it is without
+    place: str = ""
+
+    @property
+    def credentials(self) -> tuple[tuple[str, ...], ...]:
+        """Alternatives, each a group of names needed together."""
+        return alternatives(self.needs)
+
+    @property
+    def address(self) -> list[str]:
+        """The variable that moves the API elsewhere, and where it is without."""
+        return self.place.split()
 
     def missing(self) -> tuple[str, ...]:
         """Give the names that are missing from the alternative that is nearest to complete, one begun before others."""
-
-        def lacks(group: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(name for name in group if not os.environ.get(name, "").strip())
-
-        nearest = min(self.credentials, key=lambda group: (len(lacks(group)), -len(group)), default=())
-        return lacks(nearest)
+        lacks = {g: tuple(n for n in g if not os.environ.get(n, "").strip()) for g in self.credentials}
+        return lacks[min(lacks, key=lambda g: (len(lacks[g]), -len(g)))] if lacks else ()
 
 
 @cache
 def _table() -> dict[str, EnvironmentRecord]:
-    with (files("harbor_nb.backends") / "environments.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {
-        row["name"]: EnvironmentRecord(
-            row["name"],
-            row["title"],
-            row["runs"],
-            row["use_case"],
-            tuple(tuple(group.split(" + ")) for group in row["credentials"].split(" | ") if group),
-            row["sdk"],
-            row["docs"],
-            tuple(row["address"].split()),
-        )
-        for row in rows
-    }
+    rows = read_table("harbor_nb.backends", "environments.csv")
+    return {row["name"]: EnvironmentRecord(*row.values()) for row in rows}
 
 
 def record(name: str) -> EnvironmentRecord:
     """Give an environment's record; one that a newer Harbor brings has its name and little else."""
-    return _table().get(name) or EnvironmentRecord(name, name.replace("-", " ").title(), "cloud", "")
+    return _table().get(name) or EnvironmentRecord(name, name.replace("-", " ").title(), "cloud")
 
 
 RECORDS = {name: record(name) for name in FIRST_CLASS}
@@ -111,24 +107,24 @@ def environments() -> "pd.DataFrame":
         >>> environments()["name"].tolist()[:2]
         ['local', 'docker']
     """
-    import pandas as pd
-
     sdk_version.cache_clear()
     mark = _fingerprint()
     if _seen.get("mark") != mark or time.monotonic() - _seen["at"] > _FRESH_SEC:
-        frame = pd.DataFrame(_rows(), columns=_COLUMNS)
-        _seen.update(mark=mark, at=time.monotonic(), frame=frame)
+        _seen.update(mark=mark, at=time.monotonic(), frame=_frame())
     kept: pd.DataFrame = _seen["frame"]
     return kept.copy()
 
 
-def _rows() -> list[dict[str, Any]]:
+def _frame() -> "pd.DataFrame":
     from harbor_nb.backends.preflight import preflights
     from harbor_nb.backends.readiness import check
 
     with ThreadPoolExecutor() as pool:
         others = pool.submit(preflights)
-        found = dict(zip(FIRST_CLASS, pool.map(check, FIRST_CLASS), strict=True))
+        first = pool.map(check, FIRST_CLASS)
+        import pandas as pd  # while the others are asked
+
+        found = dict(zip(FIRST_CLASS, first, strict=True))
         found |= others.result()
     rows = []
     for name, readiness in found.items():
@@ -143,4 +139,4 @@ def _rows() -> list[dict[str, Any]]:
                 "use_case": one.use_case, "docs": one.docs,
             }
         )  # fmt: skip
-    return rows
+    return pd.DataFrame(rows, columns=_COLUMNS)

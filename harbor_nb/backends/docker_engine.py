@@ -1,6 +1,5 @@
 """Ask Docker as Harbor will: through the CLI's active context; what fails is told apart."""
 
-import csv
 import json
 import os
 import re
@@ -8,10 +7,10 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 from pathlib import Path
 
 from harbor_nb.backends.readiness import LIMIT_SEC, Finding, blocks, warns
+from harbor_nb.credentials._known import read_table
 
 _OLDEST_COMPOSE = (2, 1, 1)  # the first with `up --wait`, which Harbor uses
 _LEAST_FREE_BYTES = 2 * 2**30
@@ -62,8 +61,8 @@ def _engine(code: int | None, output: str, error: str) -> Iterable[Finding]:
     said = " ".join([*(info.get("ServerErrors") or ()), error]).strip()
     if code or info.get("ServerErrors"):
         first = said.splitlines()[0] if said else f"docker info ended with {code}"
-        with (files("harbor_nb.backends") / "docker_messages.csv").open(encoding="utf-8") as file:
-            row = next((row for row in csv.DictReader(file) if re.search(row["pattern"], said, re.IGNORECASE)), None)
+        rows = read_table("harbor_nb.backends", "docker_messages.csv")
+        row = next((row for row in rows if re.search(row["pattern"], said, re.IGNORECASE)), None)
         known = row or {"reason": "docker info failed", "fix": f"look at: docker info, {_ELSE}"}
         yield blocks(f"{known['reason']}: {first}", known["fix"])
         return

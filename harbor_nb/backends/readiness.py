@@ -128,11 +128,6 @@ def check(name: str, live: bool = False, practice: Any = None) -> Readiness:
     return Readiness(name, tuple(findings), live=asked)
 
 
-def missing_credentials(environment: EnvironmentRecord) -> tuple[str, ...]:
-    """Give the names that are missing from the alternative that is nearest to complete."""
-    return environment.missing()
-
-
 def _local() -> Iterable[Finding]:
     from harbor_nb.sandbox import tier
 

@@ -3,9 +3,9 @@
 import csv
 import difflib
 import re
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 _PLACEHOLDER = re.compile(
     r"your[-_ ].*|<.*>|\{\{.*\}\}|\.\.\.|.*\.\.\.$|x{3,}|\*{3,}|change[-_ ]?me|replace[-_ ]?me|todo|.*[-_]here"
@@ -15,41 +15,38 @@ _PLACEHOLDER = re.compile(
 _QUOTES = "'\"`“”‘’„«»"
 
 
-@dataclass(frozen=True)
-class Known:
+def read_table(package: str, name: str) -> list[dict[str, str]]:
+    """Read a CSV file that a package carries; one dict a row."""
+    with (files(package) / name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+class Known(NamedTuple):
     """One known name; `kind` is secret, setting, or trap (a name that nothing reads)."""
 
     name: str
     kind: str
-    environments: tuple[str, ...]
-    agents: tuple[str, ...]
+    for_environments: str
+    for_agents: str
     where: str
     example: str
     note: str
 
     @property
+    def environments(self) -> list[str]:
+        """The environments that read it."""
+        return self.for_environments.split()
+
+    @property
     def used_by(self) -> str:
         """The environments and agents that read it."""
-        return ", ".join((*self.environments, *self.agents))
+        return ", ".join([*self.environments, *self.for_agents.split()])
 
 
 @cache
 def known() -> dict[str, Known]:
     """Give the table by name."""
-    with (files("harbor_nb.credentials") / "known.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {
-        row["name"]: Known(
-            row["name"],
-            row["kind"],
-            tuple(row["environments"].split()),
-            tuple(row["agents"].split()),
-            row["where"],
-            row["example"],
-            row["note"],
-        )
-        for row in rows
-    }
+    return {row["name"]: Known(*row.values()) for row in read_table("harbor_nb.credentials", "known.csv")}
 
 
 def is_placeholder(value: str) -> bool:

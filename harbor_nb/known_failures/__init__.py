@@ -1,5 +1,6 @@
 """The failures that are known: a table of patterns, and the matching; no files but the table are read."""
 
+import hashlib
 import re
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -16,6 +17,7 @@ PHASES = ("environment_setup", "agent_setup", "agent", "verifier")
 _LISTS = ("phase", "environment", "exit_code", "options")
 _LONGEST = 8000  # characters of a message that are looked at: its head and its tail
 _WORD = re.compile(r"[^\s\d/\\]*+[\d/\\]\S*+(?: (?:s|secs?|seconds?|minutes?|hours?|ms)\b)?")  # what may differ has one
+_added: list["KnownFailure"] = []
 _found: dict[tuple[object, ...], "KnownFailure | None"] = {}
 _EXIT = re.compile(r"(?:exit(?:ed)?(?: with)?(?: code| status)?|return ?code)[ :=(]*(\d{1,3})\b", re.IGNORECASE)
 
@@ -82,8 +84,13 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 @cache
+def _source() -> str:
+    return files(__package__).joinpath("failures.toml").read_text("utf-8")
+
+
+@cache
 def _table() -> dict[str, list[dict[str, Any]]]:
-    return tomllib.loads(files(__package__).joinpath("failures.toml").read_text("utf-8"))
+    return tomllib.loads(_source())
 
 
 @cache
@@ -95,6 +102,11 @@ def _patterns(kind: str) -> list[tuple[re.Pattern[str], str]]:
 def rows() -> list[KnownFailure]:
     """Return the table, what `register_failure` added first."""
     return [_row(values) for values in _table()["failure"]]
+
+
+def fingerprint() -> bytes:
+    """Return what stands for the table and its additions; what was matched under another one is to be matched anew."""
+    return hashlib.sha256(f"{_source()}{_added}".encode()).digest()
 
 
 def _told(message: str) -> str:
@@ -218,6 +230,7 @@ def register_failure(
     row = _row({"name": name, "cause": cause, "fix": fix, "fault": fault, "exception": exception, "message": message,
                 **where})  # fmt: skip
     rows()[:] = [row, *(known for known in rows() if known != row)]
+    _added[:] = [row, *(known for known in _added if known != row)]
     _found.clear()
     _of_type.cache_clear()
     fault_of.cache_clear()

@@ -6,6 +6,8 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import Any
 
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
 from modal_proto import task_command_router_pb2 as pb
 
 from harbor_nb.errors import BadInputError, SandboxError
@@ -67,6 +69,11 @@ def _entry(stat: FileStat) -> dict[str, Any]:
     return made | ({"symlink_target": stat.target} if stat.target else {})
 
 
+def _still_there(run: Exec) -> None:
+    if run.box.ended:
+        raise GRPCError(Status.NOT_FOUND, "Sandbox has already shut down")
+
+
 class Router:
     """The router's calls."""
 
@@ -78,7 +85,7 @@ class Router:
         """Find the sandbox of a task."""
         found = next((box for box in self.backend.live() if box.values["task_id"] == task_id), None)
         if found is None:
-            raise MissingError(f"Task {task_id}")
+            raise GRPCError(Status.NOT_FOUND, "Sandbox has already shut down")
         return found
 
     def _exec(self, request: Any) -> Exec:
@@ -142,6 +149,7 @@ class Router:
             async with run.changed:
                 while len(output) <= sent and run.code is None:
                     await run.changed.wait()
+            _still_there(run)
             while len(output) > sent:
                 data = bytes(output[sent : sent + _CHUNK])
                 sent += len(data)
@@ -184,6 +192,7 @@ class Router:
         async with run.changed:
             while run.code is None:
                 await run.changed.wait()
+        _still_there(run)
         return pb.TaskExecWaitResponse(code=run.code)
 
     async def poll(self, request: Any) -> Any:

@@ -14,10 +14,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from harbor_nb.errors import BadInputError, SandboxError
-from harbor_nb.practice_clouds.backend import Backend, Box, MissingError, QuotaError, RateLimitError
+from harbor_nb.practice_clouds.backend import Backend, Box, MissingError, QuotaError, RateLimitError, StartError
 from harbor_nb.practice_clouds.files import store
 from harbor_nb.practice_clouds.http import NotServedError, TooLargeError, UnauthorizedError, json_answer
-from harbor_nb.practice_clouds.runloop_images import Images, page
+from harbor_nb.practice_clouds.runloop_images import Images, now_ms, page
 from harbor_nb.sandbox import Image
 
 _SHOWN_BYTES = 256 * 1024  # of an output that an answer carries; the rest comes by the stream
@@ -50,6 +50,7 @@ class Cloud(Images):
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend)
         self.executions: dict[str, _Execution] = {}
+        self.failed: dict[str, dict[str, Any]] = {}  # devboxes that did not start
 
     def environ(self, url: str) -> dict[str, str]:
         """What points the SDK at `url`."""
@@ -138,13 +139,20 @@ class Cloud(Images):
             raise BadInputError(f"blueprint {blueprint} is not built")
         self.backend.admit()
         policy = self.policies.get(parameters.get("network_policy_id") or "")
-        box = await self.backend.start(
-            self.images[blueprint] if blueprint else Image(), box_id=f"dbx_{secrets.token_hex(8)}",
-            name=asked.get("name") or "", labels=asked.get("metadata"), env=asked.get("environment_variables"),
-            blueprint_id=blueprint,
-            network=policy is None or bool(policy["egress"]["allow_all"]),
-            lifetime_sec=parameters.get("keep_alive_time_seconds"), launch_parameters=parameters,
-        )  # fmt: skip
+        made = f"dbx_{secrets.token_hex(8)}"
+        try:
+            box = await self.backend.start(
+                self.images[blueprint] if blueprint else Image(), box_id=made, name=asked.get("name") or "",
+                labels=asked.get("metadata"), env=asked.get("environment_variables"), blueprint_id=blueprint,
+                network=policy is None or bool(policy["egress"]["allow_all"]), launch_parameters=parameters,
+                lifetime_sec=parameters.get("keep_alive_time_seconds"),
+            )  # fmt: skip
+        except StartError:
+            self.failed[made] = {
+                "id": made, "status": "failure", "failure_reason": "execution_failed", "capabilities": [],
+                "create_time_ms": now_ms(), "metadata": {}, "state_transitions": [], "launch_parameters": parameters,
+            }  # fmt: skip
+            return json_answer(self.failed[made])
         return json_answer(self._view(box))
 
     def _any_box(self, request: Request) -> Box:
@@ -153,18 +161,20 @@ class Cloud(Images):
             raise MissingError(request.path_params["id"])
         return box
 
+    def _told(self, request: Request) -> dict[str, Any]:
+        return self.failed.get(request.path_params["id"]) or self._view(self._any_box(request))
+
     async def get_devbox(self, request: Request) -> Response:
-        return json_answer(self._view(self._any_box(request)))
+        return json_answer(self._told(request))
 
     async def wait_devbox(self, request: Request) -> Response:
         asked = await request.json()
-        box = self._any_box(request)
         until = time.monotonic() + min(float(asked.get("timeout_seconds") or 10), _LONGEST_WAIT_SEC)
-        while self._view(box)["status"] not in asked["statuses"]:
+        while self._told(request)["status"] not in asked["statuses"]:
             if time.monotonic() >= until:
                 return json_answer({"message": "timed out waiting for the status"}, 408)
             await asyncio.sleep(0.05)
-        return json_answer(self._view(box))
+        return json_answer(self._told(request))
 
     async def shutdown(self, request: Request) -> Response:
         box = self._any_box(request)
@@ -194,7 +204,10 @@ class Cloud(Images):
 
     def _execution(self, request: Request) -> _Execution:
         run = self.executions.get(request.path_params["eid"])
-        if run is None or run.box.id != request.path_params["id"] or run.box.ended:
+        box = self._any_box(request)
+        if box.ended:
+            raise BadInputError(f"Devbox {box.id} is shutdown")
+        if run is None or run.box.id != box.id:
             raise MissingError(request.path_params["eid"])
         return run
 

@@ -178,6 +178,8 @@ def _why_unpaired(lone: pd.DataFrame, there: pd.DataFrame, key: list[str], other
         return pd.MultiIndex.from_frame(a).isin(pd.MultiIndex.from_frame(b))
 
     reason = pd.Series(f"not on {other}", index=lone.index)
+    if lone.empty:
+        return reason
     who = " and ".join(name for name in ("agent", "model", "environment") if name in key)
     reason[matches(["source", "task"])] = f"not with this {who} on {other}"
     if "model" in key:
@@ -202,7 +204,7 @@ def pair(found: Sides, other: str, invalid: pd.DataFrame | None = None) -> tuple
     pairs = here[found.baseline].add_suffix("_baseline").join(here[other], how="inner").reset_index()
     rows = []
     for side, against in ((found.baseline, other), (other, found.baseline)):
-        lone = here[side].drop(index=here[against].index.intersection(here[side].index)).reset_index()
+        lone = here[side][~here[side].index.isin(here[against].index)].reset_index()
         keys = here[against].reset_index()
         rows.append(lone.assign(side=side, reason=_why_unpaired(lone, keys, found.key, against), trials=lone["n"]))
     paired = pd.MultiIndex.from_frame(pairs[found.key])

@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ LOCAL = "harbor_nb.local:LocalEnvironment"
 _PATHS = frozenset(
     "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills".split()
 )
+_REDACTED = re.compile(r"\*{4}|.{4}\*{4}.{3}")  # how Harbor writes a literal secret into a config
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-(.*))?\}")
 _SECRET_ARGUMENT = re.compile(r"(api_?key|secret|password|token|credentials?)$", re.IGNORECASE)
 
@@ -99,6 +101,21 @@ def hide_secrets(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str
             secrets[name], values[key] = value, f"${{{name}}}"
             redactor.remember(name, value)
     return secrets
+
+
+def unstarred(part: Any, inside: str = "") -> Any:
+    """Return a config with `${NAME}` where Harbor kept a literal secret as stars, which it would use as the value."""
+    if isinstance(part, dict):
+        return {
+            key: unstarred(value, key if inside == "env" else "env" * (key == "env")) for key, value in part.items()
+        }
+    if isinstance(part, list):
+        return [unstarred(value, inside) for value in part]
+    if inside in ("", "env") or not isinstance(part, str) or not _REDACTED.fullmatch(part):
+        return part
+    if inside not in os.environ:
+        raise BadInputError(f"the job had a literal {inside}, of which Harbor kept stars; set os.environ[{inside!r}]")
+    return f"${{{inside}}}"
 
 
 def needed_names(config: Mapping[str, Any]) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from harbor_nb._display import clean
 from harbor_nb._redaction import SECRET_NAME
 from harbor_nb.errors import BadInputError
+from harbor_nb.running.configs import unstarred
 from harbor_nb.running.documents import DELETE, Document
 
 _LEGACY = {"orchestrator": ("n_concurrent_trials", "quiet", "retry"), "plugins": ()}
@@ -97,6 +98,7 @@ def read_source(path: Path) -> Source:
             raise BadInputError(f"{folder} is not a job that can be repaired: {error}") from None
     if not any(source.config.get(key) for key in ("tasks", "datasets", "source_jobs")):
         _rebuild(source)
+    source.config = unstarred(source.config)
     return source
 
 
@@ -159,14 +161,6 @@ def migrate(source: Source) -> None:
     for key in [key for key in source.config if key not in JobConfig.model_fields]:
         lost = _hidden(key, source.config.pop(key))
         source.changes.append(Change(source.name, key, lost, None, "Harbor knows no such setting"))
-    for part in (*(source.config.get("agents") or []), source.config["environment"], source.config.get("verifier")):
-        env: Any = (part or {}).get("env")
-        for name, value in list(env.items()) if isinstance(env, dict) else ():
-            if isinstance(value, str) and ("****" in value or value == "REDACTED"):
-                env[name] = f"${{{name}}}"
-                source.changes.append(
-                    Change(source.name, f"env.{name}", "redacted", env[name], "its value was not stored")
-                )
 
 
 def find_tasks(source: Source, given: Any) -> None:

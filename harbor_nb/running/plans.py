@@ -34,13 +34,17 @@ class Plan:
         return tuple(_configs.environment_of(config) for config in self.configs)
 
     @cached_property
-    def n_trials(self) -> int | None:
-        """Trials of each job; None when a dataset of a registry can't be counted now."""
+    def n_tasks(self) -> int | None:
+        """Tasks of each job; None when a dataset of a registry can't be counted now."""
         from harbor_nb.running.previews import count_tasks
 
-        tasks = count_tasks(self.configs[0])
+        return count_tasks(self.configs[0])
+
+    @property
+    def n_trials(self) -> int | None:
+        """Trials of each job; None when its tasks can't be counted now."""
         config = self.configs[0]
-        return None if tasks is None else tasks * len(config["agents"]) * int(config.get("n_attempts", 1))
+        return self.n_tasks and self.n_tasks * len(config["agents"]) * int(config.get("n_attempts", 1))
 
     @property
     def command(self) -> str:
@@ -130,7 +134,7 @@ class Plan:
             >>> Plan.from_job("jobs/first").launch()  # doctest: +SKIP
         """
         path = Path(folder)
-        config = _configs.read_config(path / "config.json")
+        config = _configs.unstarred(_configs.read_config(path / "config.json"))
         if not (config.get("tasks") or config.get("datasets") or config.get("source_jobs")):
             raise BadInputError(f"{path / 'config.json'} names no tasks; harbor_nb.repair({str(path)!r}) rebuilds it")
         config["jobs_dir"] = str(path.resolve().parent)
@@ -207,10 +211,12 @@ def _free_name(jobs_dir: Path, name: str) -> str:
 
 def _of_config(config: dict[str, Any], fields: dict[str, Any], environ: dict[str, str] | None = None) -> Plan:
     fast_stop, practice = fields.pop("fast_stop", True), fields.pop("practice", None)
-    return _made([copy.deepcopy(config) | fields | {"quiet": True}], fast_stop, practice, environ)
+    return checked([copy.deepcopy(config) | fields | {"quiet": True}], fast_stop, practice, environ)
 
 
-def _made(given: list[dict[str, Any]], fast_stop: bool, practice: Any, loaded: dict[str, str] | None = None) -> Plan:
+def checked(
+    given: list[dict[str, Any]], fast_stop: bool = True, practice: Any = None, loaded: dict[str, str] | None = None
+) -> Plan:
     """Check each config with Harbor, and take this folder's relative paths and all values of secrets out of it."""
     made, secrets = [], dict(loaded or {})
     for raw in given:
@@ -218,12 +224,12 @@ def _made(given: list[dict[str, Any]], fast_stop: bool, practice: Any, loaded: d
         config["agents"] = config.get("agents") or [{"name": "oracle"}]
         config["jobs_dir"] = str(Path(config.get("jobs_dir") or "jobs").expanduser().resolve())
         secrets |= _configs.hide_secrets(config, os.environ | secrets)
-        checked = _configs.validated(config)
-        if not checked.job_name.strip() or Path(checked.job_name).name != checked.job_name:
-            raise BadInputError(f"{checked.job_name!r} can't be a folder's name; give another job name")
-        if not (checked.tasks or checked.datasets or checked.source_jobs):
+        read = _configs.validated(config)
+        if not read.job_name.strip() or Path(read.job_name).name != read.job_name:
+            raise BadInputError(f"{read.job_name!r} can't be a folder's name; give another job name")
+        if not (read.tasks or read.datasets or read.source_jobs):
             raise BadInputError("the config names no tasks; add 'tasks' or 'datasets'")
-        made.append(config | {"job_name": checked.job_name})
+        made.append(config | {"job_name": read.job_name})
     practice = described(practice, map(_configs.environment_of, made))
     return Plan(tuple(made), fast_stop, practice, secrets)
 
@@ -299,7 +305,7 @@ def plan(
         })
         for kind, environment in kinds
     ]  # fmt: skip
-    return _made(given, fast_stop, practice)
+    return checked(given, fast_stop, practice)
 
 
 __all__ = ["LOCAL", "Plan", "plan"]

@@ -33,10 +33,10 @@ def described(practice: Any, environments: Any) -> Practice | None:
 
 
 def handed(practice: Any, record: OwnerRecord) -> str | None:
-    """Label the job and give what its runner gets; a job on local or docker is real in any plan."""
-    made = Practice.of(practice) if record.environment in VENDORS else None
+    """Label the job, and give its runner what it plays; the docker job of a rehearsal is part of the rehearsal."""
+    made = Practice.of(practice)
     record.practice = made is not None
-    return None if made is None else made.to_json()
+    return made.to_json() if made is not None and record.environment in VENDORS else None
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from harbor_nb._display import clean
 from harbor_nb.backends.agents import check_agent
 from harbor_nb.backends.readiness import check
 from harbor_nb.errors import HarborNbError
+from harbor_nb.results.statistics import power_text
 from harbor_nb.running.configs import environment_of, needed_names, validated
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def _notes(plan: "Plan") -> list[str]:
         "Harbor sends usage statistics; os.environ['HARBOR_TELEMETRY'] = 'off' stops that": not off and real,
         f"not set, but used by the plan: {missing}; type load_env()": missing,
     }  # fmt: skip
-    return [note for note, holds in said.items() if holds] + home()
+    power = [power_text(tasks, plan.configs[0].get("n_attempts", 1))] if several and (tasks := plan.n_tasks) else []
+    return [note for note, holds in said.items() if holds] + power + home()
 
 
 def preview(plan: "Plan") -> dict[str, Any]:

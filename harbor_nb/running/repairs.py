@@ -143,7 +143,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         >>> import harbor_nb
         >>> harbor_nb.repair("jobs/test_auth_token_task", environment="docker").launch()  # doctest: +SKIP
     """
-    from harbor_nb.running.plans import _free_name, _made
+    from harbor_nb.running.plans import _free_name, checked
 
     several = not isinstance(x, (str, Path)) and not hasattr(x, "path")
     sources, given, practice = [], [], False
@@ -164,7 +164,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         practice = practice or _practised(source)
     if not given:
         raise BadInputError("no trial is left to run: none failed; leave out `only` to run all again")
-    return Repair(sources, _made(given, True, practice or None), several)
+    return Repair(sources, checked(given, True, practice or None), several)
 
 
 def find_broken(folder: Any = "jobs") -> "Jobs":

@@ -4,19 +4,16 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from harbor_nb.errors import JobError
-from harbor_nb.running.configs import absolute, environment_of, needed_names, read_config
+from harbor_nb.running.configs import absolute, environment_of, needed_names, read_config, unstarred
 from harbor_nb.running.launcher import spawn
 from harbor_nb.running.leavings import clear
 from harbor_nb.running.owner import OwnerRecord
 
-_REDACTED = re.compile(r"\*{4}|.{4}\*{4}.{3}")  # how Harbor writes a literal secret into a config
 _REASONS = {
     "different config": "its config.json is not what the trials in it were run with",
     "Existing trial config does not match": "a trial in it was run with other settings than its config.json has",
@@ -88,7 +85,7 @@ def _mend(folder: Path) -> None:
     ]:
         with contextlib.suppress(FileNotFoundError):
             before = json.loads(file.read_bytes())
-            after = _unstarred(before, folder.name)
+            after = unstarred(before)
             if file.name == "config.json":
                 place = {"jobs_dir": str(folder.parent)} if file.parent == folder else {"trials_dir": str(folder)}
                 after = absolute(absolute(after, base=Path.cwd()), base=folder.parent.parent) | place
@@ -96,20 +93,3 @@ def _mend(folder: Path) -> None:
                 partial = file.with_suffix(".partial")
                 partial.write_text(json.dumps(after, indent=4))
                 partial.replace(file)
-
-
-def _unstarred(part: Any, job: str, inside: str = "") -> Any:
-    if isinstance(part, dict):
-        return {
-            key: _unstarred(value, job, key if inside == "env" else "env" * (key == "env"))
-            for key, value in part.items()
-        }
-    if isinstance(part, list):
-        return [_unstarred(value, job, inside) for value in part]
-    if inside not in ("", "env") and isinstance(part, str) and _REDACTED.fullmatch(part):
-        if inside not in os.environ:
-            raise JobError(
-                f"{job} was run with a literal {inside}, which Harbor kept as stars; set os.environ[{inside!r}]"
-            )
-        return f"${{{inside}}}"
-    return part

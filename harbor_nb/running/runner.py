@@ -15,6 +15,7 @@ from harbor_nb._redaction import redact, redactor
 from harbor_nb.running.events import EventLog
 from harbor_nb.running.owner import OwnerRecord, now
 from harbor_nb.running.practice import practice_cloud
+from harbor_nb.running.secrecy import redact_logs, scrub_trials
 
 HEARTBEAT_SEC = 10
 _EARLY = "cancelled before it began"
@@ -43,6 +44,7 @@ async def work(config: Any, record: OwnerRecord, folder: Path, events: EventLog)
     with patched():
         job = await Job.create(JobConfig.model_validate(config))
         events.follow(job)
+        scrub_trials(job, folder)
         if not isolate(job):
             events.add("note", message="Harbor's trial queue looks different: one bad trial ends its siblings")
         events.add("job_start", trials=len(job))
@@ -87,6 +89,7 @@ def main() -> int:
     os.environ.update(given["secrets"])
     for name, value in given["secrets"].items():
         redactor.remember(name, value)
+    redact_logs()
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     record = OwnerRecord.read(folder)

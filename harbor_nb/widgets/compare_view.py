@@ -51,16 +51,10 @@ class CompareView(Panel):
 
     def show(self, trials: Any) -> None:
         """Compare other trials from now on."""
-        from harbor_nb.results.frames import trials as read
-
-        self._source = trials
-        try:
-            self._frame = trials if hasattr(trials, "columns") else read(trials)
-        except HarborNbError as error:
-            self._say(str(error), "error")
-            return
-        self._levels()
-        self.refresh()
+        self._source, self._frame = trials, self._read(trials)
+        if self._frame is not None:
+            self._levels()
+            self.refresh()
 
     def refresh(self) -> None:
         """Compare anew with the settings as they stand."""
@@ -85,7 +79,7 @@ class CompareView(Panel):
         if self._frame is not None and self._by.value in self._frame:
             levels = sorted(str(level) for level in self._frame[self._by.value].dropna().unique())
             self._baseline.options = [("automatic", None), *((clean(level, 80), level) for level in levels)]
-            self._baseline.value = None if "docker" in levels else next(iter(levels), None)
+            self._baseline.index = 0 if "docker" in levels or not levels else 1
 
     def _picture(self) -> dict[str, Any]:
         table = getattr(self.comparison, "table", None)

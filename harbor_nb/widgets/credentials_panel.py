@@ -1,7 +1,6 @@
 """See which keys are set and from where, paste one, save it, and try it."""
 
 import os
-import re
 from typing import Any
 
 import ipywidgets as ipw
@@ -9,7 +8,6 @@ import ipywidgets as ipw
 from harbor_nb._display import render
 from harbor_nb._redaction import redactor
 from harbor_nb.errors import CredentialsError
-from harbor_nb.widgets.environment_picker import FIRST
 from harbor_nb.widgets.parts import Panel, Secret, call
 
 _ACTIONS = [
@@ -74,16 +72,14 @@ class CredentialsPanel(Panel):
         self._behind(lambda: check(name, live=True), done)
 
     def _names(self) -> None:
-        from harbor_nb.backends.catalog import environments
+        from harbor_nb.backends.catalog import RECORDS
 
-        frame = environments()
-        cloud = frame[frame["needs_key"].astype(bool) & frame["name"].isin(FIRST)]
-        self._which.options = list(cloud["name"])
-        self._which.value = next(iter(cloud["name"]), None)
-        names = set(re.findall(r"[A-Z][A-Z0-9_]{3,}", " ".join(frame["credentials"].fillna(""))))
+        cloud = {name: record for name, record in RECORDS.items() if record.credentials}
+        self._which.options = list(cloud)
+        self._which.value = next(iter(cloud))
+        names = {name for record in cloud.values() for group in record.credentials for name in group}
         self._secret.names = sorted(names | {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"})
-        missing = re.findall(r"[A-Z][A-Z0-9_]{3,}", " ".join(cloud["missing"].fillna("")))
-        self._secret.name = next(iter(missing), "")
+        self._secret.name = next((name for record in cloud.values() for name in record.missing()), "")
 
     def _typed(self, _: Any, message: dict[str, Any], __: Any) -> None:
         name, value = str(message.get("name", "")).strip(), str(message.pop("value", "") or "").strip()
@@ -100,15 +96,14 @@ class CredentialsPanel(Panel):
         from harbor_nb.credentials import save_env
 
         if save:
-            path = save_env({name: value}, self._path) if self._path else save_env({name: value})
-            self.refresh()
-            self._show_code(f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()')
-            self._say(f"{name} is in {path} and in this session.", "done")
+            path = save_env({name: value}, self._path)
+            line, said = f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()', f"{path} and"
         else:
             os.environ[name] = value
-            self.refresh()
-            self._show_code(f'os.environ["{name}"] = getpass()')
-            self._say(f"{name} is set in this session, until the kernel ends.", "done")
+            line, said = f'os.environ["{name}"] = getpass()', "this session, until the kernel ends; not in a file"
+        self.refresh()
+        self._show_code(line)
+        self._say(f"{name} is in {said}{' in this session' if save else ''}.", "done")
 
     def _picture(self) -> dict[str, Any]:
         names = [name for name in self._secret.names if os.environ.get(name)]

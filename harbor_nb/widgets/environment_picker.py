@@ -1,6 +1,8 @@
 """Pick where trials run, knowing what is ready, why not, and what mends it."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -9,8 +11,6 @@ import traitlets as t
 
 from harbor_nb._display import render
 from harbor_nb.widgets.parts import Panel, call
-
-FIRST = ("local", "docker", "daytona", "e2b", "modal", "runloop")
 
 
 class EnvironmentPicker(Panel):
@@ -36,35 +36,39 @@ class EnvironmentPicker(Panel):
         self._facts: dict[str, ipw.HTML] = {}
         self._records: dict[str, dict[str, Any]] = {}
         self._list = ipw.VBox().add_class("hnb-envs")
-        self._more = ipw.Accordion(children=[ipw.VBox().add_class("hnb-envs")], selected_index=None)
+        self._more = ipw.Accordion([ipw.VBox().add_class("hnb-envs")], titles=["More that Harbor knows"])
         self._live = ipw.Button(description="Check live", tooltip="Ask the engine or the vendor's API now")
         self._again = ipw.Button(description="Refresh", tooltip="Look again at what is installed and set")
         self._guide = ipw.HTML()
         buttons = ipw.HBox([self._live, self._again]).add_class("hnb-wrap")
         super().__init__(self._list, self._more, self._guide, buttons)
         self._live.on_click(lambda _: self.check_live())
+        self._more.observe(lambda change: change["new"] == 0 and self._behind(self._show_others), "selected_index")
         self._again.on_click(lambda _: self._behind(self.refresh))
         self.value = tuple(value)
         self.refresh()
 
     def refresh(self) -> None:
         """Look again at what is installed and which keys are set."""
+        from harbor_nb.backends.catalog import RECORDS
+        from harbor_nb.backends.readiness import check
+
+        names = list(dict.fromkeys((*RECORDS, *self._records, *self.value)))
+        with ThreadPoolExecutor() as pool:
+            for name, found in zip(names, pool.map(check, names), strict=True):
+                self._records[name] = _told(name, found, live=False)
+        self._list.children = [self._row(name) for name in names]
+        self._guide.value = render("widgets_environment_guide", records=[self._records[n] for n in RECORDS])
+        self._show_choice()
+
+    def _show_others(self) -> None:
+        """Ask Harbor's own check of every other environment: some seconds, so only when they are wanted."""
         from harbor_nb.backends.catalog import environments
 
-        frame = environments()
-        frame = frame.astype(object).where(frame.notna(), None)
-        records: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]  # its keys are names
-        self._records = {record["name"]: record | {"live": False} for record in records}
-        order = [name for name in FIRST if name in self._records]
-        order += [name for name in self._records if name not in FIRST]
-        rows = {name: self._row(name) for name in order}
-        self._list.children = [row for name, row in rows.items() if name in FIRST]
-        others = [row for name, row in rows.items() if name not in FIRST]
-        self._more.children[0].children = others
-        self._more.set_title(0, f"{len(others)} more that the installed Harbor knows")
-        self._more.layout.display = "" if others else "none"
-        self._guide.value = render("widgets_environment_guide", records=[self._records[n] for n in order if n in FIRST])
-        self._show_choice()
+        self._more.children[0].children = [ipw.Label("Asking Harbor …")]
+        others: list[Any] = [row for row in environments().itertuples() if row.name not in self._records]
+        self._records |= {row.name: _told(row.name, row, live=False) for row in others}
+        self._more.children[0].children = [self._row(row.name) for row in others]
 
     def check_live(self) -> None:
         """Ask the engines and vendors of the chosen environments, side by side, without blocking the kernel."""
@@ -75,8 +79,7 @@ class EnvironmentPicker(Panel):
             self._draw(name, state="checking")
 
             def done(readiness: Any, name: str = name) -> None:
-                record = self._records[name]
-                record.update(ready=readiness.ready, reason=readiness.reason, fix=readiness.fix, live=True)
+                self._records[name] = _told(name, readiness, live=True)
                 self._draw(name)
                 self._update_snapshot()
 
@@ -106,13 +109,23 @@ class EnvironmentPicker(Panel):
         self._show_code("; ".join(call("check", name) for name in self.value) or call("environments"))
 
     def _picture(self) -> dict[str, Any]:
+        from harbor_nb.backends.catalog import RECORDS
+
         rows = [
             [name, "ready" if r.get("ready") else "not ready", r.get("reason"), r.get("fix")]
             for name, r in self._records.items()
-            if name in FIRST or name in self.value
+            if name in RECORDS or name in self.value
         ]
         chosen = f"Chosen: {', '.join(self.value) or 'none'}"
         return {"columns": ["environment", "readiness", "reason", "fix"], "rows": rows, "text": chosen}
 
     def __repr__(self) -> str:
         return f"EnvironmentPicker(value={list(self.value)})"
+
+
+def _told(name: str, found: Any, live: bool) -> dict[str, Any]:
+    from harbor_nb.backends.catalog import record
+
+    keys = " or ".join(" + ".join(group) for group in record(name).credentials)
+    readiness = {"ready": found.ready, "reason": found.reason, "fix": found.fix, "live": live}
+    return asdict(record(name)) | {"credentials": keys, "needs_key": bool(keys), **readiness}

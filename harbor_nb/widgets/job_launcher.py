@@ -191,10 +191,8 @@ class JobLauncher(Panel):
             marked.clear()
         self._browse.options = [(f"in {folder}", ""), ("../", str(folder.parent)), *marked[:500]]
         self._browse.value = ""
-        self._tasks.options = [
-            _SAMPLES,
-            *(_named(Path(place)) for place in (str(folder), *(path for _, path in marked[:100]))),
-        ]
+        places = [str(folder), *(path for _, path in marked[:100])]
+        self._tasks.options = [_SAMPLES, *(_named(Path(place)) for place in places)]
 
     def _picture(self) -> dict[str, Any]:
         rows = [[name, value] for name, value in self.settings.items() if value is not None]

@@ -10,6 +10,7 @@ import ipywidgets as ipw
 import traitlets as t
 
 from harbor_nb._display import render
+from harbor_nb.errors import HarborNbError
 from harbor_nb.widgets.parts import Panel, Pulse, Table, call
 from harbor_nb.widgets.watching import FINAL, Watch, known
 
@@ -39,7 +40,7 @@ class JobMonitor(Panel):
     """
 
     title = "Monitor"
-    about = ""
+    about = "Trials, rewards and faults as they come. The jobs go on without this notebook."
     selected = t.Unicode("", help="The chosen trial.")
 
     def __init__(self, jobs: Any = None) -> None:
@@ -52,7 +53,9 @@ class JobMonitor(Panel):
         self._table = Table(columns=COLUMNS, label="Trials", noun="trial", empty="No trial has started yet")
         self._which = ipw.Dropdown(description="Job", layout=ipw.Layout(width="22em", display="none"))
         self._cancel = ipw.Button(description="Cancel", tooltip="Stop gracefully; sandboxes are removed", icon="stop")
-        self._resume = ipw.Button(description="Resume", tooltip="Run what is missing, cancelled or failed", icon="play")
+        self._resume = ipw.Button(
+            description="Resume", tooltip="Run what is missing, was cancelled or failed", icon="play"
+        )
         self._kind = ipw.ToggleButtons(options=["agent", "verifier", "trial"], description="Log")
         self._log = ipw.HTML()
         self._detail = ipw.VBox([self._kind, self._log], layout=ipw.Layout(display="none"))
@@ -136,7 +139,8 @@ class JobMonitor(Panel):
         self._faults.value = render("widgets_faults", faults=[_fault(key, n) for key, n in faults.most_common(5)])
         live = [watch for watch in self._watches if watch.state not in FINAL]
         self._cancel.disabled = not live
-        self._resume.disabled = not self._watches or len(live) == len(self._watches)
+        undone = [watch.counts() for watch in self._watches if watch not in live]
+        self._resume.disabled = not any(count["pending"] or count["unscored"] for count in undone)
 
     def _row(self, watch: Watch, trial: str) -> list[Any]:
         row = watch.rows[trial]
@@ -156,19 +160,21 @@ class JobMonitor(Panel):
         return [watch for watch in self._watches if self._which.value in ("all", watch.name)]
 
     def _act(self, verb: str) -> None:
-        button = self._cancel if verb == "cancel" else self._resume
-        button.disabled = True
-        wanted = [w for w in self._chosen() if (w.state in FINAL) == (verb == "resume")]
-        self._show_code("; ".join(f"{call('attach', str(watch.job.path))}.{verb}()" for watch in wanted))
-        self._say(f"{'Cancelling' if verb == 'cancel' else 'Resuming'} {', '.join(watch.name for watch in wanted)} …")
+        again = verb == "resume"
+        (self._resume if again else self._cancel).disabled = True
+        wanted = [watch for watch in self._chosen() if (watch.state in FINAL) == again]
+        options = {"retry": "failed"} if again else {}
+        line = call(verb, **options).removeprefix("harbor_nb")
+        self._show_code("; ".join(call("attach", str(watch.job.path)) + line for watch in wanted))
+        self._say(f"{'Resuming' if again else 'Cancelling'} {', '.join(watch.name for watch in wanted)} …")
 
-        def work() -> list[Any]:
-            return [getattr(watch.job, verb)() for watch in wanted]
+        def work() -> None:
+            for watch in wanted:
+                getattr(watch.job, verb)(**options)
 
-        def done(answers: list[Any]) -> None:
-            said = "; ".join(str(answer) for answer in answers if isinstance(answer, str))
-            self._say(said or f"{'Cancelled' if verb == 'cancel' else 'Resumed'}.", "done")
-            if verb == "resume":
+        def done(_: None) -> None:
+            self._say("Resumed." if again else "Cancelled; nothing of it is left.", "done")
+            if again:
                 self.watch([watch.job for watch in self._watches])
 
         self._behind(work, done)
@@ -179,8 +185,8 @@ class JobMonitor(Panel):
         if watch is None:
             return
         text = ""
-        with suppress(OSError):
-            text = str(watch.job.trial(trial).log(self._kind.value))
+        with suppress(OSError, HarborNbError):
+            text = str(watch.job.trial(trial).log(self._kind.value, 200))
         self._log.value = render("widgets_log", name=f"{trial}, {self._kind.value} log", text=text[-60_000:])
 
     def _of(self, key: str) -> tuple[Watch | None, str]:

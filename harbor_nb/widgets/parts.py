@@ -175,6 +175,14 @@ class Panel(ipw.VBox):
     def _say(self, text: str, kind: str = "note") -> None:
         self._says.value = render("widgets_says", text=text, kind=kind)
 
+    def _read(self, trials: Any) -> Any:
+        from harbor_nb.results.frames import trials as read
+
+        try:
+            return trials if hasattr(trials, "columns") else read(trials)
+        except HarborNbError as error:
+            return self._say(str(error), "error")
+
     def _behind(self, work: Callable[[], Any], then: Callable[[Any], None] | None = None) -> threading.Thread:
         """Do `work` in a thread, so that the kernel stays free; an error is told in the panel."""
 
@@ -223,14 +231,15 @@ class Panel(ipw.VBox):
 
         view = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": _view(self)}
         display(view, raw=True)
-        bundle = {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
-        self._handle = display(bundle, raw=True, display_id=True)
+        self._handle = display(self._still(), raw=True, display_id=True)
+
+    def _still(self) -> dict[str, str]:
+        return {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
 
     def _update_snapshot(self) -> None:
         handle = getattr(self, "_handle", None)
         if handle is not None:
-            bundle = {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
-            handle.update(bundle, raw=True)
+            handle.update(self._still(), raw=True)
 
 
 def _view(widget: ipw.Widget) -> dict[str, Any]:

@@ -9,21 +9,15 @@ import ipywidgets as ipw
 import traitlets as t
 
 from harbor_nb._display import clean, render
-from harbor_nb.errors import HarborNbError
 from harbor_nb.widgets.parts import Panel, Table, call, clean_cells, literal
 
 COLUMNS = {
-    "trial": {"width": "minmax(18em, 2fr)"},
-    "job": {"width": "minmax(9em, 1fr)"},
-    "task": {"width": "minmax(12em, 1fr)"},
-    "environment": {"width": "9em"},
-    "agent": {"width": "8em"},
-    "model": {"width": "minmax(6em, 1fr)"},
-    "status": {"kind": "state", "width": "8em"},
-    "reward": {"kind": "num", "width": "6em"},
-    "total_sec": {"kind": "sec", "width": "7em"},
+    "trial": {"width": "minmax(18em, 2fr)"}, "job": {"width": "minmax(9em, 1fr)"},
+    "task": {"width": "minmax(12em, 1fr)"}, "environment": {"width": "9em"}, "agent": {"width": "8em"},
+    "model": {"width": "minmax(6em, 1fr)"}, "status": {"kind": "state", "width": "9em"},
+    "reward": {"kind": "num", "width": "6em"}, "total_sec": {"kind": "sec", "width": "7em"},
     "failure": {"width": "minmax(8em, 1fr)"},
-}
+}  # fmt: skip
 _GROUPS = ("environment", "agent", "model", "task", "job", "status", "failure", "fault")
 _VALUES = ("reward", "total_sec", "agent_sec", "environment_setup_sec", "verifier_sec", "cost_usd", "tokens_out")
 PHASES = ("environment_setup_sec", "agent_setup_sec", "agent_sec", "verifier_sec", "teardown_sec")
@@ -44,7 +38,7 @@ class ResultsExplorer(Panel):
     """
 
     title = "Results"
-    about = ""
+    about = "Filter, group and plot trials; choose a row for its steps, files and pictures."
     selected = t.Unicode("", help="The chosen row.")
     frame = t.Any(None, allow_none=True, help="The trials that are shown, as a DataFrame.")
 
@@ -81,20 +75,13 @@ class ResultsExplorer(Panel):
             field.observe(lambda _: self._behind(self.refresh), "value")
         self._again.on_click(lambda _: self._behind(lambda: self.show(self._source)))
         self._file.observe(lambda _: self._show_file(), "value")
-        self._view.on_click(lambda _: self._behind(self._open_viewer, lambda where: self._say(str(where))))
+        self._view.on_click(lambda _: self._behind(self._open_viewer, self._show_viewer))
         if trials is not None:
             self.show(trials)
 
     def show(self, trials: Any) -> None:
         """Explore other trials from now on."""
-        from harbor_nb.results.frames import trials as read
-
-        self._source = trials
-        try:
-            self._all = trials if hasattr(trials, "columns") else read(trials)
-        except HarborNbError as error:
-            self._say(str(error), "error")
-            return
+        self._source, self._all = trials, self._read(trials)
         self.refresh()
 
     def refresh(self) -> None:
@@ -164,6 +151,10 @@ class ResultsExplorer(Panel):
 
         self._show_code(f"{call('attach', str(self._folder.parent))}.view()")
         return attach(self._folder.parent).view()
+
+    def _show_viewer(self, frame: Any) -> None:
+        told = f"Type in a terminal: harbor view {self._folder.parents[1]}"
+        self._content.value = frame._repr_html_() if frame is not None else render("widgets_log", name="", text=told)
 
     def _picture(self) -> dict[str, Any]:
         table = getattr(self, "_grouped", None)

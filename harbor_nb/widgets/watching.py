@@ -11,13 +11,9 @@ from harbor_nb.known_failures import KnownFailure, match
 
 FINAL = frozenset({"finished", "cancelled", "failed", "lost", "unknown"})
 _PHASES = {
-    "trial_start": "starting",
-    "environment_start": "environment setup",
-    "agent_start": "agent",
-    "agent_end": "agent done",
-    "verification_start": "verifier",
-    "trial_cancel": "cancelled",
-}
+    "trial_start": "starting", "environment_start": "environment setup", "agent_start": "agent",
+    "agent_end": "agent done", "verification_start": "verifier", "trial_cancel": "cancelled",
+}  # fmt: skip
 _OF_FRAME = ["trial", "task", "agent", "status", "reward", "exception", "message", "total_sec", "started_at"]
 
 

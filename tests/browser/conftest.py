@@ -164,10 +164,11 @@ class Lab:
         self._drain.wait(5)
 
 
-@pytest.fixture(scope="module", params=["lab", pytest.param("notebook", marks=pytest.mark.deep)])
+@pytest.fixture(scope="session", params=["lab", pytest.param("notebook", marks=pytest.mark.deep)])
 def lab(request, tmp_path_factory):
     """JupyterLab; under `make deep` Notebook 7 as well."""
     server = Lab(tmp_path_factory.mktemp(request.param), request.param)
+    server.theme(dark=False)
     yield server
     server.stop()
 
@@ -199,8 +200,12 @@ def new_page(chromium, lab, request, tmp_path):
     def make(width: int = 1200, height: int = 1400):
         context = chromium.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
+        # anywidget gives a model up that is not ready after 2 s; a loaded test machine is slower than a person's
+        context.add_init_script(
+            "const wait = AbortSignal.timeout; AbortSignal.timeout = (ms) => wait.call(AbortSignal, 30 * ms)"
+        )
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)  # a loaded machine is slow, not wrong
         page.beyond = []
         page.on("request", lambda request: None if _here(request.url) else page.beyond.append(request.url))
         page.errors = []

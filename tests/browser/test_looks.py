@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
 
 EVIL = '<script>window.owned=1</script>"><img src=x onerror=window.owned=1>\x1b[31mred\x1b[0m\u202egnp.exe'
 NAME = "evil<img src=x onerror=window.owned=1>__a1"
@@ -48,22 +48,21 @@ def hostile_job(jobs):
 
 def test_hostile_texts_are_text(lab, new_page):
     page = new_page()
-    hostile_job(lab.folder / "jobs")
+    hostile_job(lab.folder / "hostile-jobs")
     cells = (
         "import harbor_nb",
-        "harbor_nb.ResultsExplorer('jobs')",
-        "harbor_nb.JobMonitor('jobs/hostile')",
-        "harbor_nb.diagnose('jobs/hostile')",
-        "harbor_nb.trials('jobs')",
-        "harbor_nb.CompareView('jobs', by='agent')",
-        "harbor_nb.attach('jobs/hostile')",
+        "harbor_nb.ResultsExplorer('hostile-jobs')",
+        "harbor_nb.JobMonitor('hostile-jobs/hostile')",
+        "harbor_nb.trials('hostile-jobs')",
+        "harbor_nb.CompareView('hostile-jobs', by='agent')",
+        "harbor_nb.attach('hostile-jobs/hostile')",
     )
     lab.notebook("hostile", *cells)
     lab.open(page, "hostile")
     lab.run_all(page)
     explorer = page.locator(".hnb-panel").filter(has=page.get_by_role("heading", name="Results", exact=True))
     explorer.locator(".hnb-row").first.click()
-    explorer.get_by_text("Trajectory").wait_for()
+    explorer.get_by_text("Trajectory, 2 steps").wait_for()
     explorer.get_by_label("File", exact=True).select_option(f"{'artifacts/evil.svg'}")
     explorer.locator("img[alt='artifacts/evil.svg']").wait_for()
     page.locator(".hnb-panel .hnb-row").last.click()
@@ -77,20 +76,49 @@ def test_hostile_texts_are_text(lab, new_page):
     assert len(shown) < 400_000
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1200), ("dark", 1200), ("light", 480)])
-def test_the_app_is_accessible_in(lab, new_page, picture, theme, width):
+RECORDED = """
+import shutil, harbor_nb
+shutil.copytree(harbor_nb.sample_jobs(), "recorded", dirs_exist_ok=True)
+app = harbor_nb.app("recorded")
+app.monitor.watch(sorted(app._folder.glob("*-*")))
+app
+"""
+TOO_WIDE = """() => {
+  const panel = document.querySelector(".hnb-panel"), edge = panel.getBoundingClientRect().right + 1;
+  const scrolls = (e) => e.closest(".hnb-scroller, .hnb-scroll, .hnb-picture, pre");
+  const out = (e) => e.checkVisibility() && !scrolls(e) && e.getBoundingClientRect().right > edge;
+  return [...panel.querySelectorAll("*")].filter(out).map((e) => e.outerHTML.slice(0, 150)).slice(0, 5);
+}"""
+LOOKS = {"light": ("Light", 1200), "dark": ("Dark", 1200), "narrow": ("Light", 480)}
+READY = {
+    "Launch": ".hnb-plan table",
+    "Credentials": ".hnb-credentials",
+    "Monitor": ".hnb-job",
+    "Results": ".hnb-picture svg",
+    "Compare": ".hnb-picture svg",
+}
+
+
+def test_the_app_is_accessible_light_dark_and_narrow(lab, new_page, picture):
     from axe_playwright_python.sync_playwright import Axe
 
-    lab.theme(theme == "dark")
-    page = new_page(width)
-    lab.notebook("axe", "import harbor_nb\napp = harbor_nb.app('axe-jobs')\napp")
+    page = new_page()
+    lab.notebook("axe", RECORDED)
     lab.open(page, "axe")
     lab.run_all(page)
-    name = theme if width > 500 else "narrow"
-    for title in ("Launch", "Credentials", "Monitor", "Results", "Compare"):
-        page.locator(".jp-OutputArea").get_by_role("tab", name=title, exact=True).click()
-        page.locator(".hnb-panel .hnb-panel").get_by_role("heading", name=title, exact=True).first.wait_for()
-        picture(page, ".hnb-panel", f"app-{title.lower()}-{name}")
-        findings = Axe().run(page, ".jp-OutputArea .hnb-panel").response["violations"]
-        serious = [f for f in findings if f["impact"] in ("serious", "critical")]
-        assert serious == [], [(f["id"], [n["html"][:200] for n in f["nodes"]][:3]) for f in serious]
+    for look, (theme, width) in LOOKS.items():
+        page.set_viewport_size({"width": width, "height": 2400})
+        change = f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
+        page.evaluate(change)
+        page.locator(f'body[data-jp-theme-light="{str(theme == "Light").lower()}"]').wait_for(state="attached")
+        for title, ready in READY.items():
+            page.locator(".jp-OutputArea").get_by_role("tab", name=title, exact=True).click()
+            panel = page.locator(".hnb-panel .hnb-panel").filter(
+                has=page.get_by_role("heading", name=title, exact=True)
+            )
+            panel.first.locator(ready).first.wait_for()
+            picture(page, ".hnb-panel", f"app-{title.lower()}-{look}")
+            assert page.evaluate(TOO_WIDE) == [], (title, look)
+            findings = Axe().run(page, ".jp-OutputArea .hnb-panel").response["violations"]
+            serious = [f for f in findings if f["impact"] in ("serious", "critical")]
+            assert serious == [], [(f["id"], [n["html"][:200] for n in f["nodes"]][:3]) for f in serious]

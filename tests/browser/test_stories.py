@@ -2,17 +2,40 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.local, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.local, pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
 
 APP = """
 import harbor_nb
 app = harbor_nb.app("jobs", tasks=harbor_nb.sample_tasks() / "hello-world")
 app
+"""
+SCRIBE = """%%harbor_agent scribe
+import json
+from harbor.agents.base import BaseAgent
+
+class Scribe(BaseAgent):
+    @staticmethod
+    def name():
+        return "scribe"
+    def version(self):
+        return "1"
+    async def setup(self, environment):
+        pass
+    async def run(self, instruction, environment, context):
+        await environment.exec("echo 'Hello, world!' > /app/hello.txt")
+        call = {"tool_call_id": "1", "function_name": "bash", "arguments": {"command": "echo Hello > /app/hello.txt"}}
+        steps = [
+            {"step_id": 1, "source": "user", "message": instruction},
+            {"step_id": 2, "source": "agent", "message": "I write the greeting.", "tool_calls": [call]},
+        ]
+        told = {"schema_version": "ATIF-v1.4", "session_id": "s", "agent": {"name": "scribe", "version": "1"}}
+        (self.logs_dir / "trajectory.json").write_text(json.dumps(told | {"steps": steps}))
 """
 SLOW = {
     "task.toml": 'schema_version = "1.4"\n[task]\nname = "harbor-nb/slow"\n[agent]\ntimeout_sec = 120.0\n',
@@ -21,11 +44,25 @@ SLOW = {
     "solution/solve.sh": "#!/bin/bash\necho waiting; sleep 100\n",
     "tests/test.sh": "#!/bin/bash\necho 1 > /logs/verifier/reward.txt\n",
 }
+CONVERT = """
+import sys
+from pathlib import Path
+import nbformat
+from nbconvert import HTMLExporter
+from nbclient import NotebookClient
+book, executed, page = map(Path, sys.argv[1:])
+read = nbformat.read(book, 4)
+page.write_text(HTMLExporter().from_notebook_node(read)[0])
+NotebookClient(read, resources={"metadata": {"path": str(book.parent)}}).execute()
+nbformat.write(read, executed)
+page.with_suffix(".2.html").write_text(HTMLExporter().from_notebook_node(read)[0])
+"""
 CANARY = "canary-Qx7!-pasted-in-the-panel-93214"
 
 
 @pytest.fixture
 def jobs(lab):
+    shutil.rmtree(lab.folder / "jobs", ignore_errors=True)
     return lab.folder / "jobs"
 
 
@@ -58,13 +95,13 @@ def wait_state(page, *states):
         "(states) => { const all = [...document.querySelectorAll('.hnb-job .hnb-badge')];"
         "return all.length && all.every(b => states.includes(b.dataset.state)) }",
         arg=list(states),
-        timeout=40_000,
+        timeout=60_000,
     )
 
 
 def test_pick_launch_watch_cancel_launch_again_explore_compare(lab, new_page, picture, jobs):
     page = new_page()
-    lab.notebook("story", APP)
+    lab.notebook("story", "%load_ext harbor_nb", SCRIBE, APP)
     lab.open(page, "story")
     lab.run_all(page)
     assert page.get_by_label("local", exact=True).first.is_checked()
@@ -90,24 +127,27 @@ def test_pick_launch_watch_cancel_launch_again_explore_compare(lab, new_page, pi
     page.get_by_label("Tasks", exact=True).fill(
         lab.execute(page, "print(harbor_nb.sample_tasks() / 'hello-world')").strip()
     )
-    page.get_by_label("Agents", exact=True).fill("oracle\nnop")
+    page.get_by_label("Agents", exact=True).fill("nop\nscribe:Scribe")
     page.get_by_label("Agents", exact=True).press("Tab")
-    page.get_by_label("The same in Python").filter(has_text='"nop"').wait_for()
+    page.get_by_label("The same in Python").filter(has_text="scribe:Scribe").wait_for()
     launch(page)
     wait_state(page, "finished")
 
     tab(page, "Results")
     results = panel(page, "Results")
-    results.locator(".hnb-row", has_text="hello-world").first.click()
-    results.get_by_text("Phases").wait_for()
-    results.get_by_text("Trajectory").wait_for()
+    results.locator(".hnb-row", has_text="scribe").click()
+    results.get_by_text("Trajectory, 2 steps").wait_for()
+    results.get_by_text("I write the greeting.").wait_for()
+    results.locator(".hnb-picture svg").wait_for()
     assert results.get_by_label("File", exact=True).locator("option").count() > 3
     picture(page, ".hnb-panel", "app-results-light")
 
     tab(page, "Compare")
     compare = panel(page, "Compare")
     compare.get_by_label("Compare by").select_option("agent")
-    compare.get_by_text("oracle").first.wait_for()
+    compare.get_by_label("Baseline").select_option("nop")
+    compare.get_by_text("scores higher than nop").first.wait_for()
+    compare.locator(".hnb-picture svg").wait_for()
     picture(page, ".hnb-panel", "app-compare-light")
     assert page.errors == []
 
@@ -140,9 +180,7 @@ def test_a_pasted_key_is_in_no_file(lab, new_page, picture, jobs, tmp_path):
     assert saved["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
     env.unlink()
     executed = tmp_path / "executed.ipynb"
-    convert = [sys.executable, "-m", "nbconvert", str(book), "--log-level=ERROR"]
-    subprocess.run([*convert, "--to", "html", f"--output={tmp_path / 'page.html'}"], check=True)
-    subprocess.run([*convert, "--to", "notebook", "--execute", f"--output={executed}"], check=True, cwd=lab.folder)
+    subprocess.run([sys.executable, "-c", CONVERT, str(book), str(executed), str(tmp_path / "page.html")], check=True)
     places = [*lab.folder.rglob("*"), *tmp_path.rglob("*"), lab.log]
     assert executed in places
     assert [str(path) for path in places if path.is_file() and CANARY.encode() in path.read_bytes()] == []

@@ -1,38 +1,91 @@
-import json
 import os
-import subprocess
-import sys
+import shutil
+import signal
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-TASKS = ROOT / "notebooks/tasks"
+import harbor_nb
+from harbor_nb.running.owner import OwnerRecord
+
+TASKS = Path(__file__).resolve().parents[2] / "notebooks/tasks"
 SENTINELS = {
-    "DAYTONA_API_KEY": "sentinel-real-daytona", "E2B_API_KEY": "sentinel-real-e2b",
-    "MODAL_TOKEN_ID": "sentinel-real-id", "MODAL_TOKEN_SECRET": "sentinel-real-secret",
-    "RUNLOOP_API_KEY": "sentinel-real-runloop",
+    "DAYTONA_API_KEY": "sentinel-real-daytona", "E2B_API_KEY": "e2b_5e17e15e17e15e17e15e17",
+    "MODAL_TOKEN_ID": "ak-sentinel-real", "MODAL_TOKEN_SECRET": "as-sentinel-real-secret",
+    "RUNLOOP_API_KEY": "ak_sentinel_real_runloop",
 }  # fmt: skip
+ADDRESSES = ("DAYTONA_API_URL", "E2B_API_URL", "E2B_SANDBOX_URL", "MODAL_SERVER_URL", "RUNLOOP_BASE_URL")
 
 
-def drive(vendor: str, jobs_dir: Path, tasks: list[str], **asked) -> dict:
-    """Run a real Harbor job in a process of its own, with the keys of real accounts in its environment."""
-    asked |= {"jobs_dir": str(jobs_dir), "tasks": [str(TASKS / task) for task in tasks]}
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "drive.py"), vendor], input=json.dumps(asked), text=True,
-        capture_output=True, env=os.environ | SENTINELS | {"PYTHONPATH": str(ROOT)}, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    for value in SENTINELS.values():
-        assert value not in done.stdout + done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    told["log"] = done.stderr
-    return told
+class Vendor:
+    """Stands where a real vendor would: it counts who comes."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.came: list[bytes] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                caller, _ = self.listener.accept()
+            except OSError:
+                return
+            with caller:
+                caller.settimeout(2)
+                self.came.append(caller.recv(65536))
 
 
 @pytest.fixture
-def cloud_job(tmp_path: Path):
-    def run(vendor: str, tasks: list[str], **asked) -> dict:
-        return drive(vendor, tmp_path / "jobs", tasks, **asked)
+def vendor(monkeypatch):
+    """The keys and addresses of real accounts, in this process's environment."""
+    made = Vendor()
+    for name, value in SENTINELS.items():
+        monkeypatch.setenv(name, value)
+    for name in ADDRESSES:
+        monkeypatch.setenv(name, made.url)
+    yield made
+    made.listener.close()
 
-    return run
+
+@pytest.fixture
+def practised(tmp_path: Path, vendor):
+    """Launch jobs with practice and wait for them; whatever still runs at the end is ended by its pid."""
+    started: list = []
+
+    def run(environments, tasks, *, practice=True, wait: float | None = 240, **fields):
+        folders = [TASKS / task if isinstance(task, str) else task for task in tasks]
+        made = harbor_nb.plan(
+            folders,
+            environments=environments,
+            practice=practice,
+            jobs_dir=tmp_path / "jobs",
+            name=f"p{len(started)}",
+            **fields,
+        )
+        jobs = made.launch(force=True)  # the keys here are sentinels
+        started.extend(jobs)
+        return jobs if wait is None else jobs.wait(wait, progress=False)
+
+    yield run
+    for job in started:
+        record = OwnerRecord.read(job.path)
+        if record is not None and record.alive() and record.pid:
+            os.kill(record.pid, signal.SIGKILL)
+        if record is not None and record.temporary:
+            shutil.rmtree(record.temporary, ignore_errors=True)
+
+
+@pytest.fixture
+def slow_task(tmp_path: Path) -> Path:
+    """hello-world, whose solution first sleeps."""
+    folder = tmp_path / "tasks/slow"
+    shutil.copytree(TASKS / "hello-world", folder)
+    (folder / "solution/solve.sh").write_text("#!/bin/bash\nsleep 300 &\nsleep 300\n")
+    return folder

@@ -99,7 +99,7 @@ retries = 10
 """
     make_task(folder, "healthcheck", "[ $(wc -l < /app/checked) = 3 ] || exit 1", **{"task.toml": head + check})
     apart = 'schema_version = "1.4"\nartifacts = ["/app/done"]\n[verifier]\nenvironment_mode = "separate"\n'
-    image = "FROM python:3.13-slim\nCOPY test.sh /tests/test.sh\nRUN chmod +x /tests/test.sh\nWORKDIR /app\n"
+    image = "FROM python:3.13-slim\nCOPY test.sh /tests/test.sh\nWORKDIR /app\n"
     make_task(folder, "separate", **{"task.toml": apart, "tests/Dockerfile": image})
 
 

@@ -4,7 +4,6 @@ A vendor's SDK may retry for a minute, keep a refused key for the life of its pr
 none of that reaches the kernel.
 """
 
-import csv
 import json
 import os
 import socket
@@ -13,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +19,7 @@ from harbor_nb._display import clean
 from harbor_nb.backends.catalog import record
 from harbor_nb.backends.providers.base import Found
 from harbor_nb.backends.readiness import LIMIT_SEC, Finding
-from harbor_nb.credentials._known import known
+from harbor_nb.credentials._known import known, read_table
 from harbor_nb.errors import ProviderError
 
 NAMES = ("docker", "daytona", "e2b", "modal", "runloop")
@@ -87,11 +85,9 @@ def _finding(name: str, answer: dict[str, Any], settings: Mapping[str, str] | No
     address = _address(name, settings)
     if kind in ("silent", "unreachable") and address:
         kind = _reach(address) or kind
-    with (files("harbor_nb.backends.providers") / "answers.csv").open(encoding="utf-8") as file:
-        row = next(row for row in csv.DictReader(file) if row["kind"] == kind)
-    key = " or ".join(" + ".join(group) for group in one.credentials[:1])
+    row = next(row for row in read_table(__name__, "answers.csv") if row["kind"] == kind)
     where = next((known()[n].where for group in one.credentials for n in group if n in known()), one.docs)
-    values = {"title": one.title, "address": address or one.title, "key": key, "where": where, "docs": one.docs}
+    values = {"title": one.title, "address": address or one.title, "where": where, "docs": one.docs}
     detail = f" ({clean(answer['text'], 200)})" if answer.get("text") else ""
     level = "blocks" if row["level"] == "blocks" else "warns"
     return Finding(level, row["reason"].format(**values) + detail, row["fix"].format(**values))  # type: ignore[arg-type]
