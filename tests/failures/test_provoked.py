@@ -19,6 +19,13 @@ PLACES = [
     pytest.param("local", marks=pytest.mark.local),
     pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.deep]),
 ]
+
+
+def deep(*values):
+    """A case that takes its turn in `make deep`."""
+    return pytest.param(*values, marks=pytest.mark.deep)
+
+
 SLEEPY = "#!/bin/bash\nsleep {0}\necho 'Hello, world!' > /app/hello.txt\n"
 
 
@@ -81,10 +88,10 @@ def restored(path, task):
     [
         ({"dockerfile": "FROM python:3.13-slim\nWORKDIR /app\nRUN echo hi && exit 3\n"}, "build-failed",
          "environment_setup", "RUN echo hi && exit 3"),
-        ({"dockerfile": "FROM python:3.13-slim\nCOPY nothing /x\n"}, "build-failed", "environment_setup", None),
+        deep({"dockerfile": "FROM python:3.13-slim\nCOPY nothing /x\n"}, "build-failed", "environment_setup", None),
         ({"test": "#!/bin/bash\ntrue\n"}, "reward-missing", "verifier", None),
-        ({"test": "#!/bin/bash\n: > /logs/verifier/reward.txt\n"}, "reward-empty", "verifier", None),
-        ({"test": "#!/bin/bash\necho much > /logs/verifier/reward.txt\n"}, "reward-unreadable", "verifier", None),
+        deep({"test": "#!/bin/bash\n: > /logs/verifier/reward.txt\n"}, "reward-empty", "verifier", None),
+        deep({"test": "#!/bin/bash\necho much > /logs/verifier/reward.txt\n"}, "reward-unreadable", "verifier", None),
         ({"test": "#!/bin/bash\nno-such-tool && echo 1 > /logs/verifier/reward.txt\n"}, "command-missing", "verifier",
          "no-such-tool"),
     ],
@@ -105,9 +112,9 @@ def test_a_broken_task(environment, changes, name, phase, detail, task):
     ("name", "phase", "changes", "limits"),
     [
         ("agent-timeout", "agent", {"solve": SLEEPY.format(2.5)}, {"agent": 2}),
-        ("verifier-timeout", "verifier",
+        deep("verifier-timeout", "verifier",
          {"test": lambda text: text.replace("#!/bin/bash", "#!/bin/bash\nsleep 2.5")}, {"verifier": 2}),
-        ("build-timeout", "environment_setup",
+        deep("build-timeout", "environment_setup",
          {"dockerfile": "FROM python:3.13-slim\nWORKDIR /app\nRUN sleep 4 # {0}\n"}, {"environment": 2}),
     ],
 )  # fmt: skip
@@ -150,7 +157,7 @@ class Agent(BaseAgent):
 @pytest.mark.parametrize("environment", PLACES)
 @pytest.mark.parametrize(
     ("when", "name", "phase", "fault"),
-    [("setup", "agent-install-failed", "agent_setup", "infrastructure"), ("run", "agent-crash", "agent", "agent")],
+    [deep("setup", "agent-install-failed", "agent_setup", "infrastructure"), ("run", "agent-crash", "agent", "agent")],
 )
 def test_an_agent_that_crashes(environment, when, name, phase, fault, task, tmp_path, monkeypatch):
     flag, module = tmp_path / "flag", f"crashing_{when}_{environment}"
