@@ -52,7 +52,7 @@ async def try_agent(name: str) -> tuple[str, str]:
         try:
             await asyncio.wait_for(agent.setup(local), TIMEOUT_SEC)
         except TimeoutError:
-            return "not known: took longer than a minute, waiting for the network", ""
+            return "not known: took longer than a minute here", ""
         except Exception as error:  # noqa: BLE001 - whatever it is goes into the table
             if NETWORK.search(str(error)):
                 return "not known: needs the network, which was not there", ""
