@@ -1,15 +1,21 @@
 """Harbor's plug-in for the environment `local`: a task runs in a bubblewrap sandbox on this machine."""
 
+import asyncio
+import codecs
 import json
 from pathlib import Path
-from typing import Any, override
+from typing import Any, Literal, override
 
-from harbor.environments.base import BaseEnvironment, ExecResult
+from harbor.environments.base import BaseEnvironment, ExecResult, OutputCallback
 from harbor.environments.capabilities import EnvironmentCapabilities, EnvironmentResourceCapabilities
+from harbor.models.trial.config import ResourceMode
 
 from harbor_nb.errors import SandboxError
-from harbor_nb.sandbox import Image, Sandbox, build_image, tier
+from harbor_nb.sandbox import Limits, Mount, Sandbox, build_image, tier
 from harbor_nb.sandbox.users import EXPLAINED
+
+_COMPOSE = ("docker-compose.yaml", "docker-compose.yml", "compose.yaml", "compose.yml")
+_USE_DOCKER = 'use environment="docker"'
 
 
 class LocalEnvironment(BaseEnvironment):
@@ -33,7 +39,7 @@ class LocalEnvironment(BaseEnvironment):
     @classmethod
     @override
     def resource_capabilities(cls) -> EnvironmentResourceCapabilities:
-        return EnvironmentResourceCapabilities()
+        return EnvironmentResourceCapabilities(cpu_limit=True, memory_limit=True)
 
     @classmethod
     @override
@@ -44,41 +50,67 @@ class LocalEnvironment(BaseEnvironment):
 
     @override
     def _validate_definition(self) -> None:
-        for name in ("docker-compose.yaml", "docker-compose.yml"):
+        for name in _COMPOSE:
             if (self.environment_dir / name).exists():
-                raise SandboxError(f'{name}: local has no compose; use environment="docker"')
-        if not (self.environment_dir / "Dockerfile").exists() and self.task_env_config.docker_image:
-            raise SandboxError('the task names only a docker_image, which local can\'t pull; use environment="docker"')
+                raise SandboxError(f"{name}: local has no compose; {_USE_DOCKER}")
+        if (self.environment_dir / "Dockerfile").exists():
+            return
+        if self.task_env_config.docker_image:
+            raise SandboxError(f"the task names only a docker_image, which local can't pull; {_USE_DOCKER}")
+        raise SandboxError(f"{self.environment_dir.name}/Dockerfile is missing; add one, FROM alone is enough")
+
+    @override
+    def _validate_gpu_support(self) -> None:
+        if self._effective_gpus:
+            raise SandboxError(f"the task asks for {self._effective_gpus} GPUs, which local has not; {_USE_DOCKER}")
+
+    @override
+    def _validate_windows_support(self) -> None:
+        if str(getattr(self.task_env_config.os, "value", self.task_env_config.os)) == "windows":
+            raise SandboxError("the task needs Windows containers, which local has not; use Docker on Windows")
+
+    @override
+    def _validate_network_policy_support(self) -> None:
+        if any(policy.network_mode == "allowlist" for policy in (self._network_policy, *self._phase_network_policies)):
+            raise SandboxError(f"local can't allow single hosts (network_mode = allowlist); {_USE_DOCKER}")
+        super()._validate_network_policy_support()  # type: ignore[no-untyped-call] # Harbor gives it no types
 
     @override
     async def start(self, force_build: bool) -> None:
-        self._validate_definition()
-        image = Image()
-        policy = str(getattr(getattr(self, "network_policy", None), "network_mode", "public"))
-        if (self.environment_dir / "Dockerfile").exists():
-            image = await build_image(
-                self.environment_dir, force=force_build, on_line=self.logger.debug
-            )  # Harbor ends it at the task's timeout times the job's multiplier
+        # Harbor ends the build itself, at a time that knows the job's multiplier.
+        image = await build_image(self.environment_dir, force=force_build, on_line=self.logger.debug)
+        limits = Limits(
+            self._resource_limit_value("cpu", auto_mode=ResourceMode.LIMIT),
+            self._resource_limit_value("memory", auto_mode=ResourceMode.LIMIT),
+        )
         self._sandbox = await Sandbox.start(
-            image,
-            name=self.session_id,
-            network="no-network" not in policy and "no_network" not in policy.lower(),
-            mounts=self._binds,
+            image, name=self.session_id, network=not self._network_disabled, mounts=self._binds, limits=limits
         )
-        for folder in ("/solution", "/tests", self.task_env_config.workdir or image.workdir):
-            await self._sandbox.make_dir(folder)
-        users = self._sandbox.users
-        facts = {"from_image": image.from_image, "tier": tier().name, "users": users, "limits": [], "network": policy}
-        self.logger.info(
-            f"local: the host stands in for FROM {image.from_image}; no CPU or memory limit is set; {EXPLAINED[users]}"
-        )
+        folders = ("/solution", "/tests", self.task_env_config.workdir or image.workdir)
+        await self._sandbox.exec(["mkdir", "-p", *folders], cwd="/", user="root")
+        self._tell(image.from_image)
+
+    def _tell(self, from_image: str) -> None:
+        """Say in the trial's log and in a file of its own what stood in for what, and which limits held."""
+        sandbox, found = self._running(), tier()
+        facts = {
+            "from_image": from_image, "stand_in": _host(), "tier": found.name, "users": sandbox.users,
+            "limits": sandbox.limits, "network": str(self._network_policy.network_mode.value),
+        }  # fmt: skip
+        said = [
+            f"the host ({_host()}) stands in for FROM {from_image}",
+            *([found.reason] if found.reason else []),
+            EXPLAINED[sandbox.users],
+            f"limits: {', '.join(sandbox.limits) or 'none asked for'}",
+        ]
+        self.logger.info(f"local: {'; '.join(said)}")
         (self.trial_paths.trial_dir / "harbor_nb.sandbox.json").write_text(json.dumps(facts))
 
     @override
     async def stop(self, delete: bool) -> None:
-        if self._sandbox is not None:
-            await self._sandbox.stop()
-            self._sandbox = None
+        sandbox, self._sandbox = self._sandbox, None
+        if sandbox is not None:
+            await sandbox.stop()
 
     def _running(self) -> Sandbox:
         if self._sandbox is None:
@@ -94,13 +126,18 @@ class LocalEnvironment(BaseEnvironment):
         timeout_sec: int | None = None,
         user: str | int | None = None,
     ) -> ExecResult:
-        done = await self._running().exec(
-            command,
-            cwd=cwd or self.task_env_config.workdir,
-            env=self._merge_env(env),
-            user=self._resolve_user(user),
-            timeout_sec=timeout_sec,
-        )
+        stream = _Stream(self._output_callback())
+        try:
+            done = await self._running().exec(
+                command,
+                cwd=cwd or self.task_env_config.workdir,
+                env=self._merge_env(env),
+                user=self._resolve_user(user),
+                timeout_sec=timeout_sec,
+                on_output=stream.take if stream.callback else None,
+            )
+        finally:
+            await stream.end()
         if done.timed_out:
             raise RuntimeError(f"Command timed out after {timeout_sec} seconds")
         return ExecResult(
@@ -126,7 +163,36 @@ class LocalEnvironment(BaseEnvironment):
         await self._running().get(source_dir, Path(target_dir))
 
 
-def _bind(mount: Any) -> tuple[Path, str]:
-    if isinstance(mount, dict):
-        return Path(mount["source"]), str(mount["target"])
-    return Path(mount.source), str(mount.target)
+class _Stream:
+    """Hands chunks to Harbor's callback in order, and as whole characters."""
+
+    def __init__(self, callback: OutputCallback | None) -> None:
+        self.callback = callback
+        self._waiting: asyncio.Queue[tuple[str, Literal["stdout", "stderr"]] | None] = asyncio.Queue()
+        self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+        self._task = asyncio.ensure_future(self._hand_on()) if callback else None
+
+    def take(self, name: str, data: bytes) -> None:
+        if text := self._decoders[name].decode(data):
+            self._waiting.put_nowait((text, "stdout" if name == "stdout" else "stderr"))
+
+    async def _hand_on(self) -> None:
+        while (item := await self._waiting.get()) is not None:
+            assert self.callback is not None
+            await self.callback(*item)
+
+    async def end(self) -> None:
+        if self._task is not None:
+            self._waiting.put_nowait(None)
+            await self._task
+
+
+def _host() -> str:
+    lines = Path("/etc/os-release").read_text().splitlines() if Path("/etc/os-release").exists() else []
+    return next((line.split("=", 1)[1].strip('"') for line in lines if line.startswith("PRETTY_NAME=")), "Linux")
+
+
+def _bind(mount: Any) -> Mount:
+    if mount["type"] != "bind":
+        raise SandboxError(f"a mount of type {mount['type']} is not possible on local; {_USE_DOCKER}")
+    return Mount(Path(mount["source"]), str(mount["target"]), bool(mount.get("read_only")))

@@ -3,61 +3,26 @@
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
-from harbor_nb._display import clean
 from harbor_nb.backends.catalog import FIRST_CLASS, record
-from harbor_nb.backends.readiness import LIMIT_SEC, Finding, Readiness
+from harbor_nb.backends.child import ask_child
+from harbor_nb.backends.readiness import LIMIT_SEC, Finding, Readiness, blocks, warns
 
 
 def preflights(name: str | None = None) -> dict[str, Readiness]:
     """Ask Harbor's preflight of one environment, an import path `module:Class`, or all that are not first-class."""
-    environ = os.environ | {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "HARBOR_TELEMETRY": "off",
-        "PYTHON_DOTENV_DISABLED": "1",
-    }
-    told: dict[str, Readiness] = {}
-    output = error = ""
-    with tempfile.TemporaryDirectory(prefix="harbor_nb-") as away:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harbor_nb.backends.preflight", *([name] if name else [])],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-            env=environ, cwd=away, start_new_session=True,
-        )  # fmt: skip
-        try:
-            output, error = process.communicate(timeout=LIMIT_SEC)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, error = process.communicate()
-    names: list[str] = []
-    for line in output.splitlines():
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            continue
-        if "names" in answer:
-            names = answer["names"]
-        else:
-            told[answer["name"]] = _readiness(**answer)
-    for missing in (*names, *([name] if name and name not in names else [])):
-        if missing not in told:
-            last = (error.strip().splitlines() or [""])[-1]
-            ended = process.returncode not in (-9, 0) and bool(last)
-            reason = (
-                f"Harbor's preflight ended: {last}"
-                if ended
-                else f"Harbor's preflight did not answer in {LIMIT_SEC:.0f} s"
-            )
-            told[missing] = Readiness(missing, (Finding("warns", clean(reason, 300), "try again"),))
-    order = [one for one in names if one in told] or list(told)
-    return {one: told[one] for one in order}
+    environ = os.environ | {"HARBOR_TELEMETRY": "off", "PYTHON_DOTENV_DISABLED": "1"}
+    said, error, code = ask_child(__name__, [name] if name else [], environ, LIMIT_SEC)
+    names = next((one["names"] for one in said if "names" in one), [name] if name else [])
+    told = {one["name"]: _readiness(**one) for one in said if "kind" in one}
+    gone = f"did not answer in {LIMIT_SEC:.0f} s" if code is None else f"ended with code {code} {error}".strip()
+    lost = (Finding("warns", f"Harbor's preflight {gone}", "try again"),)
+    return {one: told.get(one, Readiness(one, lost)) for one in names}
 
 
 def known_environments() -> list[str]:
@@ -67,35 +32,22 @@ def known_environments() -> list[str]:
     return list(dict.fromkeys([*FIRST_CLASS, *(kind.value for kind in EnvironmentType)]))
 
 
-def _readiness(name: str, kind: str, text: str, warning: str, extra: str | None) -> Readiness:
+def _readiness(name: str, kind: str, text: str, extra: str | None) -> Readiness:
+    text, docs, lacks = " ".join(text.split()), record(name).docs or "see its docs", record(name).missing()
+    first, _, rest = text.partition(". ")
+    module = re.search(r"No module named '(\w+)", text)
+    package = f"'harbor[{extra}]'" if extra else module[1] if module else "what is missing"
+    add = f"add {' and '.join(f'{key}=...' for key in lacks)} to .env"
+    kinds = {
+        "missing": blocks(f"not installed: {text}", f"type: pip install {package}"),
+        "import": blocks(text.split(" Install ")[0], f"type: pip install {package}"),
+        "exit": blocks(first.rstrip("."), add if lacks else rest.rstrip(".") or docs),
+        "error": warns(f"Harbor's preflight failed: {text}", docs),
+        "unchecked": warns("Harbor checks nothing beforehand for it, so only a trial can tell", docs),
+        "warned": warns(first, docs),
+    }
     sdk = next(iter(distributions(extra)), "") if extra else ""
-    text, warning = clean(" ".join(text.split()), 600), clean(" ".join(warning.split()), 600)
-    if kind == "missing":
-        finding = Finding("blocks", f"not installed: {text}", f"type: pip install 'harbor[{extra}]'")
-    elif kind == "import":
-        module = re.search(r"No module named '([\w.]+)'", text)
-        missing = f"'harbor[{extra}]'" if extra else module[1].split(".")[0] if module else "what is missing"
-        fix = f"type: pip install {missing}"
-        finding = Finding("blocks", text.split(" Install ")[0], fix)
-    elif kind == "exit":
-        reason, _, rest = text.partition(". ")
-        lacks = record(name).missing()
-        fix = (
-            f"add {' and '.join(f'{key}=...' for key in lacks)} to .env"
-            if lacks
-            else rest or record(name).docs or "see its docs"
-        )
-        finding = Finding("blocks", reason.rstrip("."), fix.rstrip("."))
-    elif kind == "error":
-        finding = Finding("warns", f"Harbor's preflight failed: {text}", record(name).docs or "see its docs")
-    elif kind == "unchecked":
-        reason = "Harbor checks nothing beforehand for it, so only a trial can tell"
-        finding = Finding("warns", reason, record(name).docs or "see its docs")
-    elif warning:
-        finding = Finding("warns", warning.split(". ")[0], "see its docs")
-    else:
-        return Readiness(name, (), sdk)
-    return Readiness(name, (finding,), sdk)
+    return Readiness(name, (kinds[kind],) if kind in kinds else (), sdk)
 
 
 @cache
@@ -113,7 +65,7 @@ def _ask(name: str, entry: Any) -> dict[str, Any]:
     from harbor.environments.factory import EnvironmentFactory, _load_environment_class
 
     extra = entry.pip_extra if entry else None
-    answer: dict[str, Any] = {"name": name, "kind": "ok", "text": "", "warning": "", "extra": extra}
+    answer: dict[str, Any] = {"name": name, "kind": "ok", "text": "", "extra": extra}
     for distribution in distributions(extra) if extra else ():
         try:
             version(distribution)
@@ -146,7 +98,7 @@ def _ask(name: str, entry: Any) -> dict[str, Any]:
         return answer | {"kind": "error", "text": f"{type(error).__name__}: {error}"}
     finally:
         logger.removeHandler(handler)
-    return answer | {"warning": " ".join(warned)}
+    return answer | {"kind": "warned" if warned else "ok", "text": " ".join(warned)}
 
 
 def _main(wanted: list[str]) -> None:

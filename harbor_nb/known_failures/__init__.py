@@ -1,5 +1,6 @@
 """The failures that are known: a table of patterns, and the matching; no files but the table are read."""
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -37,6 +38,7 @@ _CALLED = (  # what was called holds the instruction or a path, and tells nothin
         r"(Docker compose command failed for environment [^\n]{0,200}?)\. Command: .*?(?=\. Return code: )", re.DOTALL
     ),
 )
+_added: list["KnownFailure"] = []
 _found: dict[tuple[object, ...], "KnownFailure | None"] = {}
 _EXIT = re.compile(r"(?:exit(?:ed)?(?: with)?(?: code| status)?|return ?code)[ :=(]*(\d{1,3})\b", re.IGNORECASE)
 
@@ -104,10 +106,19 @@ def _frozen(value: object) -> object:
 
 
 @cache
+def _table() -> str:
+    return files(__package__).joinpath("failures.toml").read_text("utf-8")
+
+
+@cache
 def rows() -> list[KnownFailure]:
     """Return the table, what `register_failure` added first."""
-    text = files(__package__).joinpath("failures.toml").read_text("utf-8")
-    return [_row(values) for values in tomllib.loads(text)["failure"]]
+    return [_row(values) for values in tomllib.loads(_table())["failure"]]
+
+
+def fingerprint() -> bytes:
+    """Return what stands for the table and its additions; what was matched under another one is to be matched anew."""
+    return hashlib.sha256(f"{_table()}{_added}".encode()).digest()
 
 
 def _told(message: str) -> str:
@@ -231,6 +242,7 @@ def register_failure(
     row = _row({"name": name, "cause": cause, "fix": fix, "fault": fault, "exception": exception, "message": message,
                 **where})  # fmt: skip
     rows()[:] = [row, *(known for known in rows() if known != row)]
+    _added[:] = [row, *(known for known in _added if known != row)]
     _found.clear()
     _of_type.cache_clear()
     fault_of.cache_clear()

@@ -130,6 +130,8 @@ class Cloud(Toolbox):
         snapshot = asked.get("snapshot")
         if snapshot and snapshot not in self.snapshots:
             raise BadInputError(f"Snapshot {snapshot} not found")
+        if asked.get("networkAllowList") or asked.get("domainAllowList"):
+            raise BadInputError("not served by the practice cloud: an allowlist of hosts")
         self.backend.admit()
         made_id, now = str(uuid.uuid4()), datetime.now(UTC).isoformat()
         record = {

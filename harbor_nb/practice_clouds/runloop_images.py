@@ -141,6 +141,8 @@ class Images:
 
     async def create_policy(self, request: Request) -> Response:
         asked = await request.json()
+        if asked.get("allowed_hostnames"):
+            raise BadInputError("not served by the practice cloud: an allowlist of hosts")
         fields = (
             "allow_all",
             "allow_agent_gateway",

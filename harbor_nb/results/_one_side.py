@@ -31,6 +31,7 @@ class Side:
         self.read = bool((self.used["job_path"] != "").all())
         self.refused = self._refusal(repaired=found.repaired)
         self.rows: dict[str, Any] = {}
+        self._estimates: dict[str, verdicts.Estimate] = {}
 
     def _refusal(self, *, repaired: bool) -> str | None:
         """Say why these trials allow no verdict at all, or None."""
@@ -53,11 +54,14 @@ class Side:
 
     def estimate(self, convention: str) -> verdicts.Estimate:
         """Return the estimate under one convention: missing trials left out, or counted as 0."""
+        if convention == ZERO and not self.pairs[["missing", "missing_baseline"]].any(axis=None):
+            return self._estimates[LEFT_OUT]
         if convention == LEFT_OUT:
             pairs = self.pairs.assign(n=self.pairs["scored"], n_baseline=self.pairs["scored_baseline"])
         else:
             pairs = self.pairs.assign(mean=self.pairs["if_zero"], mean_baseline=self.pairs["if_zero_baseline"])
-        return verdicts.Estimate(pairs, self.binary, self.scale)
+        self._estimates[convention] = verdicts.Estimate(pairs, self.binary, self.scale)
+        return self._estimates[convention]
 
     def says(self, margin: float) -> list[str]:
         """Return the sentences: verdict, what was left out, what else differs, what it would take."""
@@ -72,7 +76,7 @@ class Side:
         if len(self.pairs):
             said.append(self._cause())
         if row["verdict"] == "inconclusive":
-            said.append(verdicts.needs(self.estimate(LEFT_OUT), margin))
+            said.append(verdicts.needs(self._estimates[LEFT_OUT], margin))
         return said
 
     def _left_out(self) -> str:

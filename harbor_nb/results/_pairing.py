@@ -114,6 +114,7 @@ def _baseline(frame: pd.DataFrame, by: str, baseline: str | None) -> str:
     if baseline is not None:
         near = [level for level in levels if str(level) == str(baseline)]
         near = near or [level for level in levels if str(level).rpartition("/")[2] == str(baseline)]
+        near = near or [level for level in levels if str(baseline).endswith(f"/{level}")]  # a job by its path
         if len(near) != 1:
             raise BadInputError(f"No {by} {baseline!r} in these trials. Choose baseline from: {_names(levels)}.")
         return str(near[0])
@@ -178,6 +179,8 @@ def _why_unpaired(lone: pd.DataFrame, there: pd.DataFrame, key: list[str], other
         return pd.MultiIndex.from_frame(a).isin(pd.MultiIndex.from_frame(b))
 
     reason = pd.Series(f"not on {other}", index=lone.index)
+    if lone.empty:
+        return reason
     who = " and ".join(name for name in ("agent", "model", "environment") if name in key)
     reason[matches(["source", "task"])] = f"not with this {who} on {other}"
     if "model" in key:
@@ -202,7 +205,7 @@ def pair(found: Sides, other: str, invalid: pd.DataFrame | None = None) -> tuple
     pairs = here[found.baseline].add_suffix("_baseline").join(here[other], how="inner").reset_index()
     rows = []
     for side, against in ((found.baseline, other), (other, found.baseline)):
-        lone = here[side].drop(index=here[against].index.intersection(here[side].index)).reset_index()
+        lone = here[side][~here[side].index.isin(here[against].index)].reset_index()
         keys = here[against].reset_index()
         rows.append(lone.assign(side=side, reason=_why_unpaired(lone, keys, found.key, against), trials=lone["n"]))
     paired = pd.MultiIndex.from_frame(pairs[found.key])

@@ -227,10 +227,9 @@ def compare(
     for convention in (LEFT_OUT, ZERO):
         estimates = [side.estimate(convention) for side in sides]
         words = verdicts.verdicts(estimates, margin)
-        rows = [estimate.row() for estimate in estimates]
-        corrected = holm([row["p_value"] for row in rows])
-        for side, row, p_holm, word in zip(sides, rows, corrected, words, strict=True):
-            row |= {"p_holm": p_holm, "verdict": "none" if side.refused else word}
+        corrected = holm([estimate.test[0] for estimate in estimates])
+        for side, estimate, p_holm, word in zip(sides, estimates, corrected, words, strict=True):
+            row = estimate.figures | {"p_holm": p_holm, "verdict": "none" if side.refused else word}
             side.rows[convention] = pd.Series({"side": side.other, "missing": convention, **row})
     return _assemble(found, sides, margin, outcome, calibration)
 

@@ -51,8 +51,9 @@ class Estimate:
             return stat.Interval(float("nan"), float("nan"), "no paired task")
         return stat.mean_interval(self.d, level, binary=self.single, scale=self.scale, cautious=cautious)
 
-    def p_value(self) -> tuple[float, str]:
-        """Return the p-value of the exact test, and its name."""
+    @cached_property
+    def test(self) -> tuple[float, str]:
+        """The p-value of the exact test, and its name."""
         if not len(self.d):
             return float("nan"), "none"
         if self.single:
@@ -69,11 +70,12 @@ class Estimate:
         low, high, _ = self.interval(1 - 2 * alpha, cautious=True)
         return bool(-margin < low and high < margin)
 
-    def row(self) -> dict[str, Any]:
-        """Return the figures of a line of `Comparison.table`."""
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """The figures of a line of `Comparison.table`."""
         (low, high, method), (low90, high90, _) = self.interval(0.95), self.interval(0.90, cautious=True)
         bca = stat.bca(self.d)
-        p_value, test = self.p_value()
+        p_value, test = self.test
         means = self.by_task.mean()
         return {
             "tasks": len(self.d), "mean_baseline": means["mean_baseline"], "mean_side": means["mean"],
@@ -103,7 +105,7 @@ def verdicts(estimates: list[Estimate], margin: float) -> list[str]:
     Returns:
         `equivalent`, `equivalent, small difference detected`, `better`, `worse` or `inconclusive`.
     """
-    p_values = [estimate.p_value()[0] for estimate in estimates]
+    p_values = [estimate.test[0] for estimate in estimates]
     sizes = [abs(estimate.d.mean()) if len(estimate.d) else 9e9 for estimate in estimates]
     apart = _claimed(estimates, list(np.argsort(p_values, kind="stable")), lambda e, alpha: e.differs(alpha))
     alike = _claimed(estimates, list(np.argsort(sizes, kind="stable")), lambda e, alpha: e.within(margin, alpha))

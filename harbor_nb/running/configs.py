@@ -31,7 +31,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """Read a config that `harbor run -c` takes: JSON, JSON with comments, or YAML."""
-    import json5
     import yaml
 
     file = Path(path).expanduser()
@@ -40,7 +39,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
             raise BadInputError(f"{file} is larger than 10 MB; it can't be a job config")
         text = file.read_text("utf-8-sig")
         is_json = text.lstrip().startswith(("{", "//", "/*")) and file.suffix not in (".yaml", ".yml")
-        data = json5.loads(text) if is_json else yaml.safe_load(text)  # type: ignore[no-untyped-call] # PyYAML
+        data = _json(text) if is_json else yaml.safe_load(text)  # type: ignore[no-untyped-call] # PyYAML
     except OSError as error:
         raise BadInputError(f"can't read {file}: {error.strerror}") from None
     except (ValueError, yaml.YAMLError) as error:  # the text may hold a value: only what the parser says first
@@ -48,6 +47,15 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BadInputError(f"{file} does not hold a mapping; a job config has keys such as 'tasks' and 'agents'")
     return data
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # with comments or a last comma; a hundred times slower, so only then
+        import json5
+
+        return json5.loads(text)
 
 
 def validated(config: Mapping[str, Any]) -> Any:

@@ -18,6 +18,7 @@ from harbor_nb.errors import BuildError, SandboxError
 from harbor_nb.sandbox import layers, places, users
 from harbor_nb.sandbox.context import Context, Copy
 from harbor_nb.sandbox.dockerfile import WITHOUT_EFFECT, Step, expand, json_form, pairs_of, parse, script_of
+from harbor_nb.sandbox.mounts import slug
 from harbor_nb.sandbox.userland import OWNERS, identity, overlaid
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ async def _build(
     timeout_sec: float | None,
     say: Callable[[str], None],
 ) -> Path:
-    from harbor_nb.sandbox.running import Sandbox, slug
+    from harbor_nb.sandbox.running import Sandbox
 
     # In the cache's own folder, since only inside one file system do whiteouts and owners survive a move.
     sandbox = await Sandbox.start(Image(layers=below), name="build", network=network, parent=places.cache_folder())

@@ -34,12 +34,6 @@ class Held:
     groups: list[Path] = field(default_factory=list)
     watched_bytes: int = 0
 
-    def release(self) -> None:
-        """Remove the control groups, which are empty by now."""
-        for group in self.groups:
-            with contextlib.suppress(OSError):
-                group.rmdir()
-
 
 def hold(limits: Limits | None, name: str, root: Path = _CGROUPS) -> Held:
     """Set limits as well as this machine lets us.

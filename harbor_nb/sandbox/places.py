@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -78,18 +79,19 @@ def remove_tree(path: Path, enter: list[str] | None = None) -> None:
     if enter:
         subprocess.run([*enter, "rm", "-rf", "--", str(path)], capture_output=True, check=False)
 
-    def mend(function: Callable[..., object], name: str, _error: BaseException) -> None:
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError:
         with contextlib.suppress(OSError):
-            for place in (Path(name).parent, Path(name)):
-                if not place.is_symlink() and place.is_dir():
-                    place.chmod(0o700)
-            if function in (os.scandir, os.open, os.listdir):
-                shutil.rmtree(name, ignore_errors=True)
-            else:
-                function(name)
-
-    if path.exists():
-        shutil.rmtree(path, onexc=mend)
+            path.chmod(0o700)
+        for place, folders, _files in os.walk(path):
+            for name in folders:
+                with contextlib.suppress(OSError):
+                    # Before the walk goes into it.
+                    (Path(place) / name).chmod(0o700, follow_symlinks=False)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _dead(folder: Path) -> Iterator[Path]:
@@ -104,12 +106,22 @@ def _dead(folder: Path) -> Iterator[Path]:
         yield path
 
 
+def remove_groups(groups: list[Path]) -> None:
+    """Remove control groups; the last process is in its group a moment longer than it lives."""
+    for _try in range(40):
+        for group in groups:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+        if not any(group.exists() for group in groups):
+            return
+        time.sleep(0.05)
+
+
 def sweep(folder: Path, enter: Callable[[], list[str] | None]) -> list[Path]:
     """Remove what sandboxes of processes that were killed left behind; give what was removed."""
     swept = list(_dead(folder))
     for path in swept:
         with contextlib.suppress(OSError):
-            for group in (path / GROUPS).read_text().splitlines():
-                Path(group).rmdir()
+            remove_groups([Path(line) for line in (path / GROUPS).read_text().splitlines()])
         remove_tree(path, enter())
     return swept

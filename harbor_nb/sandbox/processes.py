@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 OnOutput = Callable[[str, bytes], None]
-_CHUNK = 1 << 16
+UMASK = 0o022  # inside, whatever the caller has
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class _Pipe:
         self.pump.sink = None
 
 
-def _forget(pipes: set[asyncio.ReadTransport], transport: asyncio.ReadTransport, _done: object) -> None:
+def _forget(pipes: set[asyncio.BaseTransport], transport: asyncio.BaseTransport, _done: object) -> None:
     pipes.discard(transport)
 
 
@@ -88,7 +88,7 @@ async def run(
     stdin: int,
     *,
     end: Callable[[int], None],
-    pipes: set[asyncio.ReadTransport],
+    pipes: set[asyncio.BaseTransport],
     running: set[int],
     timeout_sec: float | None = None,
     on_output: OnOutput | None = None,
@@ -125,6 +125,7 @@ async def run(
             stdout=out_end if output is None else output,
             stderr=err_end,
             start_new_session=True,
+            umask=UMASK,
             env=env,
         )
     finally:
@@ -153,22 +154,40 @@ async def run(
     return ExecResult(b"".join(kept["stdout"]), b"".join(kept["stderr"]), code, timed_out)
 
 
-async def open_streams() -> tuple[
-    tuple[asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamReader], tuple[int, int, int]
-]:
-    """Make three pipes: our ends as streams, and a process's; asyncio's own would keep `wait` back."""
-    loop = asyncio.get_running_loop()
-    stdin, our_in = os.pipe()
-    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(our_in, "wb", 0))
-    writer = asyncio.StreamWriter(transport, protocol, None, loop)
-    readers, ends = [], [stdin]
-    for _name in ("stdout", "stderr"):
-        read_end, write_end = os.pipe()
-        reader = asyncio.StreamReader()
-        await loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, reader), os.fdopen(read_end, "rb", 0))
-        readers.append(reader)
-        ends.append(write_end)
-    return (writer, readers[0], readers[1]), (ends[0], ends[1], ends[2])
+@dataclass
+class Streams:
+    """Three pipes to a process: our ends as streams, and the descriptors that it gets."""
+
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
+    theirs: tuple[int, int, int]
+
+    @classmethod
+    async def open(cls, transports: set[asyncio.BaseTransport]) -> "Streams":
+        """Open them; asyncio's own would keep `wait` back until all who have them are gone."""
+        loop = asyncio.get_running_loop()
+        stdin, our_in = os.pipe()
+        flow, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(our_in, "wb", 0))
+        transports.add(flow)
+        readers, ends = [], [stdin]
+        for _name in ("stdout", "stderr"):
+            read_end, write_end = os.pipe()
+            reader = asyncio.StreamReader()
+            transport, _protocol = await loop.connect_read_pipe(
+                partial(asyncio.StreamReaderProtocol, reader), os.fdopen(read_end, "rb", 0)
+            )
+            transports.add(transport)
+            readers.append(reader)
+            ends.append(write_end)
+        return cls(
+            asyncio.StreamWriter(flow, protocol, None, loop), readers[0], readers[1], (ends[0], ends[1], ends[2])
+        )
+
+    def close_theirs(self) -> None:
+        """Close the process's ends, once it has them."""
+        for descriptor in self.theirs:
+            os.close(descriptor)
 
 
 class SandboxProcess:
@@ -186,11 +205,11 @@ class SandboxProcess:
         self,
         process: asyncio.subprocess.Process,
         pid: int,
-        streams: tuple[asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamReader],
+        streams: Streams,
         kill: Callable[[int, int], Awaitable[None]],
     ) -> None:
         self.pid = pid
-        self._stdin, self.stdout, self.stderr = streams
+        self.stdout, self.stderr, self._stdin = streams.stdout, streams.stderr, streams.stdin
         self._process = process
         self._kill = kill
 

@@ -4,35 +4,27 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, override
+from typing import IO, override
 
 from harbor_nb.errors import SandboxError
-from harbor_nb.sandbox import layers, limits, places, users
+from harbor_nb.sandbox import limits, places, users
 from harbor_nb.sandbox.files import SandboxFiles
 from harbor_nb.sandbox.images import PATH, Image
 from harbor_nb.sandbox.limits import Limits, watch
-from harbor_nb.sandbox.processes import ExecResult, OnOutput, SandboxProcess, exit_code, open_streams, run
+from harbor_nb.sandbox.mounts import Mount, other_arguments, overlay_arguments
+from harbor_nb.sandbox.processes import UMASK, ExecResult, OnOutput, SandboxProcess, Streams, exit_code, run
 from harbor_nb.sandbox.tiers import bwrap, tier
-from harbor_nb.sandbox.userland import base_layer, overlaid, own_layer
 
 _INIT = "echo ready; exec /bin/sleep infinity"
 # The loader's own variables would act on the host's nsenter.
 _LOADER = ("LD_", "GLIBC_", "GCONV_")
 _CHUNK = 1 << 16
+_END_SEC = 5.0
 _LONGEST = 120_000  # bytes of one argument, a little below the kernel's limit
-
-
-class Mount(NamedTuple):
-    """A host folder or file bound at a path inside."""
-
-    source: Path
-    target: str
-    read_only: bool = False
 
 
 class Sandbox(SandboxFiles):
@@ -54,10 +46,11 @@ class Sandbox(SandboxFiles):
         self._held = held
         self._init: asyncio.subprocess.Process | None = None
         self._pid = 0
-        self._pipes: set[asyncio.ReadTransport] = set()
+        self._pipes: set[asyncio.BaseTransport] = set()
         self._mounts: list[Mount] = []
         self._layers: list[IO[str]] = []
         self._running: set[int] = set()
+        self._spawned: list[asyncio.Future[int]] = []
         self._limits = limits.Held()
         self._watch: asyncio.Task[None] | None = None
 
@@ -108,7 +101,7 @@ class Sandbox(SandboxFiles):
         self = cls(image, {"PATH": PATH, "LANG": "C.UTF-8", **image.env, **(env or {})}, held)
         self._mounts, self.network = [Mount(*mount) for mount in mounts], network
         try:
-            arguments = await asyncio.to_thread(self._arguments, found.name == "full")
+            arguments = await asyncio.to_thread(self._arguments)
             self._limits = await asyncio.to_thread(_hold, limits, self.folder)
             await self._boot(program, arguments)
             if self._limits.watched_bytes:
@@ -118,40 +111,10 @@ class Sandbox(SandboxFiles):
             raise
         return self
 
-    def _overlay(self, name: str, lower: list[Path]) -> list[str]:
-        upper, work = self.folder / slug(name), self.folder / f"{slug(name)}.work"
-        work.mkdir()
-        upper.mkdir()
-        # What the top folder looks like is told by the topmost layer, which is the new one.
-        found = lower[-1].stat()
-        upper.chmod(found.st_mode & 0o7777)
-        if self.users == "root":
-            os.chown(upper, found.st_uid, found.st_gid)
-        sources = [word for path in lower for word in ("--overlay-src", str(path))]
-        return [*sources, "--overlay", str(upper), str(work), f"/{name}"]
-
-    def _lower(self, name: str) -> list[Path]:
-        return [path for layer in self.image.layers if (path := layer / slug(name)).is_dir()]
-
-    def _arguments(self, proc: bool) -> list[str]:
-        base = base_layer()
-        own = [own_layer()] if self.users != "root" else []
-        self._layers = [layers.hold(layer) for layer in (base, *own, *self.image.layers)]
-        command = self._overlay("", [base / "root", *self._lower("")])
-        for name in overlaid():
-            command += self._overlay(name, [Path("/", name), *(path / slug(name) for path in own), *self._lower(name)])
-        command += ["--proc", "/proc"] if proc else ["--dir", "/proc"]
-        command += ["--dev", "/dev", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
-        command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
-        if not self.network:
-            command += ["--unshare-net"]
-        elif Path("/etc/resolv.conf").exists():
-            (self.folder / "root/etc").mkdir(exist_ok=True)
-            shutil.copyfile("/etc/resolv.conf", self.folder / "root/etc/resolv.conf")
-        command += users.bwrap_arguments(self.users)
-        for mount in self._mounts:
-            command += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
-        return command
+    def _arguments(self) -> list[str]:
+        overlays, self._layers = overlay_arguments(self.folder, self.users, self.image.layers)
+        proc = tier().name == "full"
+        return overlays + other_arguments(self.folder, self.users, self._mounts, proc=proc, network=self.network)
 
     async def _boot(self, program: str, arguments: list[str]) -> None:
         read_end, write_end = os.pipe()
@@ -161,16 +124,16 @@ class Sandbox(SandboxFiles):
         os.write(told, "\0".join(arguments).encode() + b"\0")
         os.lseek(told, 0, os.SEEK_SET)
         block = ["--userns-block-fd", str(block_end)] if self.users == "ranges" else []
-        streams, ends = await open_streams()
+        streams = await Streams.open(self._pipes)
         try:
             self._init = await asyncio.create_subprocess_exec(
                 "bwrap", "--args", str(told), *block, "--info-fd", str(write_end), "--", "/bin/sh", "-c", _INIT,
-                stdin=asyncio.subprocess.DEVNULL, stdout=ends[1], stderr=ends[2],
-                pass_fds=(told, write_end, block_end), env={}, executable=program,
+                stdin=asyncio.subprocess.DEVNULL, stdout=streams.theirs[1], stderr=streams.theirs[2],
+                pass_fds=(told, write_end, block_end), env={}, executable=program, umask=UMASK,
             )  # fmt: skip
         finally:
-            streams[0].close()
-            for descriptor in (*ends, write_end, told, block_end):
+            streams.close_theirs()
+            for descriptor in (write_end, told, block_end):
                 os.close(descriptor)
         try:
             # Written before the mounts are made; init's own line comes after.
@@ -181,9 +144,9 @@ class Sandbox(SandboxFiles):
         finally:
             os.close(read_end)
             os.close(go_end)
-        line = await asyncio.wait_for(streams[1].readline(), 60)
+        line = await asyncio.wait_for(streams.stdout.readline(), 60)
         if line != b"ready\n":
-            reason = (await streams[2].read()).decode(errors="replace").strip()
+            reason = (await streams.stderr.read()).decode(errors="replace").strip()
             raise SandboxError(f"the sandbox did not start: {reason or 'no reason was given'}; type: harbor-nb doctor")
 
     def _enter(
@@ -275,26 +238,30 @@ class Sandbox(SandboxFiles):
             The process: its pid inside, its streams, `wait` and `signal`.
         """
         words = ["/bin/bash", "-c", command] if isinstance(command, str) else list(command)
+        self._enter(words, cwd, env, user)  # what can't be handed in is told before a pipe is open
         read_end, write_end = os.pipe()
         # A session of its own, so that a signal reaches all that it starts; and its number as it is inside.
         tell = ["/usr/bin/setsid", "/bin/bash", "-c", f'echo $$ >&{write_end}; exec {write_end}>&-; exec "$@"', "spawn"]
         entered, variables = self._enter([*tell, *words], cwd, env, user)
-        streams, ends = await open_streams()
+        streams = await Streams.open(self._pipes)
         try:
             process = await asyncio.create_subprocess_exec(
-                *entered, stdin=ends[0], stdout=ends[1], stderr=ends[2], pass_fds=(write_end,),
-                start_new_session=True, env=variables,
+                *entered, stdin=streams.theirs[0], stdout=streams.theirs[1], stderr=streams.theirs[2],
+                pass_fds=(write_end,), start_new_session=True, env=variables, umask=UMASK,
             )  # fmt: skip
         finally:
-            for descriptor in (*ends, write_end):
-                os.close(descriptor)
+            streams.close_theirs()
+            os.close(write_end)
         with os.fdopen(read_end) as told:
             line = await asyncio.to_thread(told.readline)
         if not line:
             code = exit_code(await process.wait())
-            told_why = (await streams[2].read()).decode(errors="replace").strip()
+            told_why = (await streams.stderr.read()).decode(errors="replace").strip()
             raise SandboxError(f"the command did not start (exit code {code}): {told_why}")
         self._running.add(process.pid)
+        waiting = asyncio.ensure_future(process.wait())
+        waiting.add_done_callback(lambda _done: self._running.discard(process.pid))
+        self._spawned.append(waiting)
         return SandboxProcess(process, int(line), streams, self._signal)
 
     async def _signal(self, pid: int, number: int) -> None:
@@ -327,16 +294,16 @@ class Sandbox(SandboxFiles):
         if init is not None:
             if self.users == "ranges" and init.returncode is None:
                 await self._give_back(init)
-            if init.returncode is None:
-                _kill_family(init.pid)
-            await init.wait()
+            await _end_init(init)
+            for waiting in self._spawned:
+                await waiting
         for transport in list(self._pipes):
             transport.close()
 
     async def stop(self) -> None:
         """End every process of the sandbox and remove its files; a second call does nothing."""
         await self.end_processes()
-        self._limits.release()
+        await asyncio.to_thread(places.remove_groups, self._limits.groups)
         enter = None
         if self.users == "ranges":
             enter = await asyncio.to_thread(users.mapped)
@@ -353,11 +320,6 @@ class Sandbox(SandboxFiles):
         self._init = None
 
 
-def slug(name: str) -> str:
-    """Name the folder of a layer that belongs to a path: `root` for /, `var+lib+dpkg` for /var/lib/dpkg."""
-    return name.replace("/", "+") or "root"
-
-
 def _child(descriptor: int) -> int:
     """Read the pid that bwrap tells of its child; 0 when it failed before."""
     told = b""
@@ -369,14 +331,18 @@ def _child(descriptor: int) -> int:
     return int(json.loads(told)["child-pid"])
 
 
-def _kill_family(pid: int) -> None:
-    """Kill bwrap's child first: an early one would outlive its parent."""
-    family = [pid]
-    with contextlib.suppress(OSError):
-        family = [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()), pid]
-    for member in family:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(member, signal.SIGKILL)
+async def _end_init(init: asyncio.subprocess.Process) -> None:
+    """Kill bwrap's child, which is the sandbox's pid 1: bwrap ends when that is gone with all its processes."""
+    if init.returncode is None:
+        with contextlib.suppress(OSError):
+            for child in Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+        try:
+            await asyncio.wait_for(init.wait(), _END_SEC)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                init.kill()
+            await init.wait()
 
 
 def _fill(descriptor: int, content: bytes) -> None:

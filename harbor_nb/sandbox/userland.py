@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harbor_nb.sandbox import layers, users
 
-FORMAT = 4
+FORMAT = 5
 # Folders of the host that a sandbox sees read-only under its own writes; /etc is a copy, the rest starts empty.
 OVERLAID = (
     "usr",
@@ -40,6 +40,7 @@ _PRIVATE = frozenset(
     "hostname resolv.conf mtab machine-id motd issue .pwd.lock cloud cni containers crontab cron.d".split()
 )
 _CREDENTIAL = re.compile(rb"://[^/\s:@]*:[^/\s@]+@")
+ETC = Path("/etc")
 OWNERS = "/var/log/harbor_nb.owners"
 _FIRST_PERSON, _NOBODY = 1000, 65534
 
@@ -55,10 +56,10 @@ def _public(path: Path, name: str) -> bool:
 
 def _etc_entries() -> list[tuple[str, os.stat_result]]:
     """List what of /etc is public."""
-    entries, todo = [], [Path("/etc")]
+    entries, todo = [], [ETC]
     while todo:
         for path in sorted(todo.pop().iterdir()):
-            name = path.relative_to("/etc").as_posix()
+            name = path.relative_to(ETC).as_posix()
             if not _public(path, name):
                 continue
             found = path.lstat()
@@ -89,7 +90,7 @@ def identity() -> str:
 
 def _accounts(name: str) -> str:
     """Give the system's accounts or groups; people's stay on the host, as in a base image."""
-    lines = Path("/etc", name).read_text(errors="replace").splitlines() if Path("/etc", name).exists() else []
+    lines = (ETC / name).read_text(errors="replace").splitlines() if (ETC / name).exists() else []
     kept = [
         line for line in lines if line.count(":") >= 3 and not _FIRST_PERSON <= int(line.split(":")[2] or 0) < _NOBODY
     ]
@@ -100,7 +101,7 @@ def _accounts(name: str) -> str:
 
 def _write_etc(etc: Path, entries: list[tuple[str, os.stat_result]]) -> None:
     for name, found in entries:
-        source, target = Path("/etc", name), etc / name
+        source, target = ETC / name, etc / name
         if stat.S_ISLNK(found.st_mode):
             target.symlink_to(source.readlink())
         elif stat.S_ISDIR(found.st_mode):
@@ -131,6 +132,10 @@ def _write_etc(etc: Path, entries: list[tuple[str, os.stat_result]]) -> None:
 def _write_root(root: Path) -> None:
     for name in _EMPTY:
         (root / name).mkdir(parents=True, exist_ok=True)
+    for place, folders, _files in os.walk(root):
+        for name in folders:
+            # Whatever the caller's umask is.
+            (Path(place) / name).chmod(0o755)
     for name in ("tmp", "var/tmp"):
         (root / name).chmod(0o1777)
     (root / "root").chmod(0o700)
@@ -147,7 +152,8 @@ def base_layer() -> Path:
 
     def write(folder: Path) -> None:
         root = folder / "root"
-        root.mkdir(mode=0o755)
+        root.mkdir()
+        root.chmod(0o755)
         _write_root(root)
         _write_etc(root / "etc", entries)
 

@@ -1,8 +1,10 @@
 """Simulated comparisons of known truth: error rates of the verdict's intervals and tests, and of the naive ones."""
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from harbor_nb.results import statistics as stat
 
@@ -72,20 +74,31 @@ def rates(
     return Rates(*(float(count) for count in counts / runs))
 
 
-def flips(*, tasks, fixed, broken, margin=0.05, runs=20_000, seed=1):
-    """Simulate one attempt a side: each task is fixed with chance `fixed`, broken with chance `broken`, else equal."""
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(tasks, [fixed, broken, 1 - fixed - broken], size=runs)
-    gained, lost = draws[:, 0], draws[:, 1]
-    truth = fixed - broken
+@cache
+def _intervals(tasks, margin):
+    """Every outcome of one attempt a side: fixed and broken tasks, and what the intervals say of it."""
+    gained, lost = (grid.ravel() for grid in np.meshgrid(np.arange(tasks + 1), np.arange(tasks + 1)))
+    possible = gained + lost <= tasks
+    gained, lost = gained[possible], lost[possible]
     low, high, _ = stat.paired_counts(gained, lost, tasks, 0.95)
     low90, high90, _ = stat.paired_counts(gained, lost, tasks, 0.90, cautious=True)
-    half = 1.6448536 * np.sqrt(np.maximum((gained + lost) / tasks - ((gained - lost) / tasks) ** 2, 0) / (tasks - 1))
     mean = (gained - lost) / tasks
-    return {
-        "covered": float(((low <= truth + 1e-12) & (truth - 1e-12 <= high)).mean()),
-        "rejected": float(((low > 0) | (high < 0)).mean()),
-        "equivalent": float(((low90 > -margin) & (high90 < margin)).mean()),
-        "equivalent_by_t": float(((mean - half > -margin) & (mean + half < margin)).mean()),
-        "flipped": float((gained + lost).mean()),
+    half = 1.6448536 * np.sqrt(np.maximum((gained + lost) / tasks - mean**2, 0) / (tasks - 1))
+    inside = (low90 > -margin) & (high90 < margin)
+    return gained, lost, low, high, inside, (mean - half > -margin) & (mean + half < margin)
+
+
+def flips(*, tasks, fixed, broken, margin=0.05):
+    """Compute exactly, over all outcomes, one attempt a side: a task is fixed or broken with these chances."""
+    gained, lost, low, high, inside, by_t = _intervals(tasks, margin)
+    chances = stats.multinomial.pmf(
+        np.column_stack([gained, lost, tasks - gained - lost]), tasks, [fixed, broken, 1 - fixed - broken]
+    )
+    truth = fixed - broken
+    told = {
+        "covered": (low <= truth + 1e-9) & (truth - 1e-9 <= high),
+        "rejected": (low > 0) | (high < 0),
+        "equivalent": inside,
+        "equivalent_by_t": by_t,
     }
+    return {name: float(chances[where].sum()) for name, where in told.items()} | {"flipped": tasks * (fixed + broken)}

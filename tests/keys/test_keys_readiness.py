@@ -227,6 +227,11 @@ class Code:
 class Hang:
     @classmethod
     def preflight(cls): time.sleep(3600)
+class Child:
+    @classmethod
+    def preflight(cls):
+        import subprocess
+        subprocess.run(["sleep", "3600"])
 class Gone:
     @classmethod
     def preflight(cls): os._exit(7)
@@ -254,13 +259,13 @@ class Loop:
     ("name", "ready", "said"),
     [
         ("Exit", False, "Exit requires a KEY"),
-        ("Kill", True, "did not answer"),
+        ("Kill", True, "ended with code -9"),
         ("Chatty", True, ""),
         *(
             pytest.param(*row, marks=pytest.mark.deep)
             for row in (
                 ("Code", False, "3"),
-                ("Gone", True, "did not answer"),
+                ("Gone", True, "ended with code 7"),
                 ("Interrupt", True, "KeyboardInterrupt"),
                 ("Broken", True, "RuntimeError: it broke"),
                 ("Loop", True, ""),
@@ -278,11 +283,12 @@ async def test_a_preflight_that_misbehaves_is_contained(name, ready, said, monke
     await asyncio.sleep(0)
 
 
-def test_a_preflight_that_hangs_is_given_up(monkeypatch):
+@pytest.mark.parametrize("name", ["Hang", "Child"])
+def test_a_preflight_that_hangs_is_given_up(name, monkeypatch):
     Path("bad_environments.py").write_text(BAD)
     monkeypatch.syspath_prepend(str(Path.cwd()))
     monkeypatch.setattr(preflight, "LIMIT_SEC", 4.0)
-    told = harbor_nb.check("bad_environments:Hang")
+    told = harbor_nb.check(f"bad_environments:{name}")
     assert "did not answer in 4 s" in told.reason
 
 

@@ -5,10 +5,8 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -99,14 +97,6 @@ print(harbor_nb.trials(jobs)["status"].tolist())
 print(harbor_nb.unreadable(jobs)["reason"].tolist())
 print(harbor_nb.jobs(jobs)["state"].fillna("none").tolist())
 """
-
-
-@pytest.fixture
-def open_to_all():
-    """A folder that another user may enter; pytest's own are closed to them."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def test_what_is_not_permitted_is_told(open_to_all):

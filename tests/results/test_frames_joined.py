@@ -185,7 +185,7 @@ def test_job_files_that_say_little(tmp_path):
 
 
 @pytest.mark.deep
-def test_the_frames_on_the_oldest_pandas(tmp_path):
+def test_the_frames_on_the_oldest_pandas(tmp_path, open_to_all):
     """Build an environment with pandas 2.2 beside this one, and run these tests in it."""
     newer = ("pandas", "numpy", "pandas-stubs", "numpy-typing-compat", "scipy-stubs", "optype")
     pins = (ROOT / "constraints.txt").read_text().splitlines()
@@ -195,7 +195,7 @@ def test_the_frames_on_the_oldest_pandas(tmp_path):
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True
     )
     settings = {"UV_DEFAULT_INDEX": index.stdout.strip()} if index.stdout.strip() else {}
-    python = tmp_path / "venv/bin/python"
+    python = open_to_all / "venv/bin/python"  # another user must be able to run it: one test asks that
     test_tools = ["pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "statsmodels"]
     for command in (
         ["venv", "-q", "--python", sys.executable, python.parents[1]],

@@ -1,6 +1,7 @@
 """Commands inside: streams, input, signals, time limits, and what outlives an exec."""
 
 import asyncio
+import os
 import signal
 import time
 from pathlib import Path
@@ -80,6 +81,16 @@ async def test_how_a_command_ends_is_told_as_a_shell_does(sandbox):
     assert (await sandbox.exec("pwd", cwd="/usr/lib")).stdout == b"/usr/lib\n"
     with pytest.raises(SandboxError, match="hand it in as a file"):
         await sandbox.exec("echo " + "x" * 200_000)
+
+
+async def test_the_callers_umask_stays_outside(sandbox):
+    before = os.umask(0o077)
+    try:
+        assert (await sandbox.exec("umask")).stdout == b"0022\n"
+        process = await sandbox.spawn("umask")
+        assert await process.stdout.read() == b"0022\n"
+    finally:
+        os.umask(before)
 
 
 async def test_a_spawned_process_talks_and_takes_signals(sandbox):

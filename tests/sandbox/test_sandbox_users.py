@@ -109,6 +109,19 @@ def test_an_ordinary_user_installs_packages_and_has_users(account: str, home: Pa
     assert "COPY --chown=app:app foreign.tar owned.tar" in found["recorded"]
 
 
+@pytest.mark.parametrize("account", ["single-user"], indirect=True)
+def test_the_sample_tasks_score_right_for_an_ordinary_user(account: str, home: Path):
+    env = {"HOME": f"{home}/home", "TMPDIR": f"{home}/tmp", "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
+    tasks = ["hello-world", "auth-token-race-condition"]
+    found = told(
+        as_user(account, home, sys.executable, str(HERE / "try_tier.py"), *tasks), env | {"HARBOR_TELEMETRY": "off"}
+    )
+    scores = {(task, agent): reward for task, agent, reward, _message in found["scores"]}
+    assert scores == {(task, agent): float(agent == "oracle") for task in tasks for agent in ("oracle", "nop")}, found
+    assert found["users"] == "single-user"
+    assert "owners and USER are recorded, not set" in found["log"]
+
+
 def test_the_account_that_runs_this_does_too(tmp_path: Path):
     found = told(
         [sys.executable, str(HERE / "install_and_own.py")], {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -4,19 +4,15 @@ A vendor's SDK may retry for a minute, keep a refused key for the life of its pr
 none of that reaches the kernel.
 """
 
-import json
 import os
 import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from harbor_nb._display import clean
 from harbor_nb.backends.catalog import record
+from harbor_nb.backends.child import ask_child
 from harbor_nb.backends.providers.base import Found
 from harbor_nb.backends.readiness import LIMIT_SEC, Finding
 from harbor_nb.credentials._known import known, read_table
@@ -53,31 +49,17 @@ def terminate(name: str, ids: list[str], settings: Mapping[str, str] | None = No
 
 def _ask(name: str, verb: str, ids: Any, settings: Mapping[str, str] | None) -> dict[str, Any]:
     """Run one verb in a child process; `settings` are environment variables that stand in for the vendor's own."""
-    began = time.monotonic()
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "NO_COLOR": "1"}
+    environ = dict(os.environ)
     if settings is not None:  # a real key is never sent to a stand-in
-        environ = {
-            key: value for key, value in environ.items() if key not in known() or name not in known()[key].environments
-        }
-        environ |= settings
+        own = {key for key, entry in known().items() if name in entry.environments}
+        environ = {key: value for key, value in environ.items() if key not in own} | dict(settings)
     limit = LIMIT_SEC if verb == "ping" else 60.0
-    with tempfile.TemporaryDirectory(prefix="harbor_nb-") as away:  # no .env that an SDK could read
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harbor_nb.backends.providers.worker", name, verb, *ids],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ, cwd=away,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            output, _ = process.communicate(timeout=limit - (time.monotonic() - began))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
-    lines = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
-    if lines and "kind" in lines[-1]:
-        return dict(lines[-1])
-    if process.returncode != -9:
-        return {"kind": "strange", "text": f"its SDK ended with code {process.returncode}"}
-    return {"kind": "silent" if lines else "slow", "text": ""}
+    said, _, code = ask_child("harbor_nb.backends.providers.worker", [name, verb, *ids], environ, limit)
+    if said and "kind" in said[-1]:
+        return said[-1]
+    if code is not None:
+        return {"kind": "strange", "text": f"its SDK ended with code {code}"}
+    return {"kind": "silent" if said else "slow", "text": ""}
 
 
 def _finding(name: str, answer: dict[str, Any], settings: Mapping[str, str] | None) -> Finding:
@@ -94,10 +76,8 @@ def _finding(name: str, answer: dict[str, Any], settings: Mapping[str, str] | No
 
 
 def _address(name: str, settings: Mapping[str, str] | None) -> str:
-    address = record(name).address
-    if not address:
-        return ""
-    return (settings or {}).get(address[0]) or os.environ.get(address[0]) or address[1]
+    variable, usual = record(name).address or ("", "")
+    return (settings or {}).get(variable) or os.environ.get(variable) or usual
 
 
 def _reach(address: str) -> str | None:

@@ -38,7 +38,8 @@ class Trials:
         """Read the columns `needs` of the results; none of them, and no result is opened."""
         self.jobs: list[JobFolder] = find_jobs(x)
         stored = [name for name in _rows.SCHEMA.names if name in {"trial", *needs}]
-        tables, sizes = [_rows.SCHEMA.empty_table().select(stored)], []
+        tables: list[pa.Table] = []
+        sizes = []
         for job in self.jobs:
             if stored == ["trial"]:
                 parts = [pa.table({"trial": _rows.arrow(job.trial_names, _TEXT)})]
@@ -50,7 +51,7 @@ class Trials:
                 parts.append(_rows.pending_rows(job).select(stored))
             tables += parts
             sizes.append(sum(map(len, parts)))
-        self.table = pa.concat_tables(tables).combine_chunks()
+        self.table = pa.concat_tables(tables or [_rows.SCHEMA.empty_table().select(stored)]).combine_chunks()
         self._job_of = pa.array(np.repeat(np.arange(len(self.jobs)), sizes))
 
     def __len__(self) -> int:
