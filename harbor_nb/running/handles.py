@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from harbor_nb._display import clean, render
+from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import JobError
 from harbor_nb.running import leavings
 from harbor_nb.running.events import PHASES, EventLog
@@ -40,7 +40,7 @@ def _tail(path: Path, lines: int) -> str:
     return "\n".join(clean(line, 2000) for line in text.splitlines()[-lines:])
 
 
-class Trial:
+class Trial(Shown):
     """One trial of a job, by its name."""
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class Trial:
         return f"Trial({clean(self.name)})"
 
 
-class Job:
+class Job(Shown):
     """One job, told from its folder; the same in the process that launched it and in any other."""
 
     def __init__(self, path: Path) -> None:
@@ -306,7 +306,7 @@ class Job:
         return Jobs([self])._repr_html_()
 
 
-class Jobs(Sequence[Job]):
+class Jobs(Shown, Sequence[Job]):
     """Several jobs, handled as one."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
