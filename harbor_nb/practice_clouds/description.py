@@ -85,8 +85,11 @@ class Practice:
 
     def _given(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for vendor, faults in self._vendors.items():
-            values = dataclasses.asdict(faults)
-            yield vendor, {key: value for key, value in values.items() if value not in (None, False, 0)}
+            values, usual = dataclasses.asdict(faults), dataclasses.asdict(Faults())
+            yield (
+                vendor,
+                {key: value for key, value in values.items() if value is not usual[key] and value != usual[key]},
+            )
 
     def to_json(self) -> str:
         """Write it as JSON, to hand to another process."""

@@ -25,6 +25,7 @@ _NO_SETTING: tuple[str, ...] = (
 )
 _NO_SETTING += ("tasks", "task", "type")  # which tasks there were is told by the pairing
 _APART_DAYS = 1.0
+_FAST_STOP = "fast stop of docker"
 _Lock = record("_Lock", harbor=dict[str, Any])
 COLUMNS = ["versus", "setting", "baseline", "side", "kind"]
 
@@ -91,7 +92,7 @@ def _values(part: pd.DataFrame, by: str) -> dict[str, set[str]]:
         if name != by:
             values[name.replace("_", " ")] = set(part[name])
     if set(part["environment"]) == {"docker"} and by != "environment":
-        values["fast stop of docker"] = set(part["fast_stop"].astype(str))
+        values[_FAST_STOP] = set(part["fast_stop"].astype(str))
     if by != "job":
         values["jobs pooled"] = {str(len(jobs))}
     return values
@@ -133,12 +134,15 @@ def differences(trials: pd.DataFrame, by: str, baseline: str, other: str) -> pd.
         found = [_values(part[part["side"] == side], by) for side in (baseline, other)]
         read = all(len(one) > 0 for one in found)
         for name in sorted({*found[0], *found[1]} if read else ()):
+            if name == _FAST_STOP and not all(name in one for one in found):
+                continue  # told of docker alone
             here, there = ({_spelled(name, value) for value in one.get(name, {""})} for one in found)
             if here != there or (name == "jobs pooled" and here - {"0", "1"}):
                 seen = apart.setdefault(name, [set(), set()])
                 seen[0] |= here
                 seen[1] |= there
-    for name, values in apart.items():
+    weighty = ("environment", "agent", "model", "agent version", "jobs pooled")
+    for name, values in sorted(apart.items(), key=lambda item: item[0] not in weighty):
         texts = [clean(", ".join(sorted(value or "not set" for value in side)), 120) for side in values]
         rows.append({"setting": name, "baseline": texts[0], "side": texts[1], "kind": _kind(name)})
     rows += _dates((trials[trials["side"] == baseline], trials[trials["side"] == other]))

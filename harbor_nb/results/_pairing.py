@@ -114,6 +114,7 @@ def _baseline(frame: pd.DataFrame, by: str, baseline: str | None) -> str:
     if baseline is not None:
         near = [level for level in levels if str(level) == str(baseline)]
         near = near or [level for level in levels if str(level).rpartition("/")[2] == str(baseline)]
+        near = near or [level for level in levels if str(baseline).endswith(f"/{level}")]  # a job by its path
         if len(near) != 1:
             raise BadInputError(f"No {by} {baseline!r} in these trials. Choose baseline from: {_names(levels)}.")
         return str(near[0])

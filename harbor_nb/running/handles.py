@@ -10,16 +10,19 @@ from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from harbor_nb._display import clean, render
+from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import JobError
 from harbor_nb.running import leavings
 from harbor_nb.running.events import PHASES, EventLog
 from harbor_nb.running.launcher import collect
 from harbor_nb.running.owner import LIVE, OwnerRecord, live_jobs, remember_launch
-from harbor_nb.running.waiting import progress
+from harbor_nb.running.waiting import progress as show
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harbor_nb.running.diagnosis import Diagnosis
+    from harbor_nb.running.repairs import Repair
 
 _POLL_SEC = 0.1
 _TAIL_BYTES = 200_000
@@ -37,7 +40,7 @@ def _tail(path: Path, lines: int) -> str:
     return "\n".join(clean(line, 2000) for line in text.splitlines()[-lines:])
 
 
-class Trial:
+class Trial(Shown):
     """One trial of a job, by its name."""
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +78,7 @@ class Trial:
         return f"Trial({clean(self.name)})"
 
 
-class Job:
+class Job(Shown):
     """One job, told from its folder; the same in the process that launched it and in any other."""
 
     def __init__(self, path: Path) -> None:
@@ -204,9 +207,7 @@ class Job:
         end = time.monotonic() + timeout
         while (collect(record.pid), record.alive())[1]:  # its process, not only its record: then all it holds is let go
             if time.monotonic() > end and not force:
-                raise TimeoutError(
-                    f"{self.name} has not ended in {timeout:g} s; job.cancel(force=True) ends it at once"
-                )
+                raise TimeoutError(f"{self.name} has not ended in {timeout:g} s; use job.cancel(force=True)")
             if time.monotonic() > end:
                 os.kill(record.pid, signal.SIGKILL)
                 time.sleep(_POLL_SEC)
@@ -259,9 +260,8 @@ class Job:
             JobError: there is none, or several.
         """
         inside = [path for path in self.path.iterdir() if path.is_dir()]
-        found = [path for path in inside if path.name == name] or [
-            path for path in inside if path.name.startswith(f"{name}__")
-        ]
+        exact = [path for path in inside if path.name == name]
+        found = exact or [path for path in inside if path.name.startswith(f"{name}__")]
         if len(found) != 1:
             near = ", ".join(sorted(path.name for path in found or inside)[:5])
             raise JobError(f"{'several trials' if found else 'no trial'} {name!r} in {self.name}; there is {near}")
@@ -272,6 +272,18 @@ class Job:
         from harbor_nb.results import frames
 
         return frames.trials(self.path)
+
+    def diagnose(self) -> "Diagnosis":
+        """Say why trials failed, whose fault it was, and the line that mends it; see `harbor_nb.diagnose`."""
+        from harbor_nb.running.diagnosis import diagnose
+
+        return diagnose(self)
+
+    def repair(self, environment: str | None = None, **settings: Any) -> "Repair":
+        """Plan to run this job again so that it works; the arguments are those of `harbor_nb.repair`."""
+        from harbor_nb.running.repairs import repair
+
+        return repair(self, environment, **settings)
 
     def view(self) -> Any:
         """Show the job in Harbor's own viewer, which ends with this kernel; outside of a notebook print the command."""
@@ -294,7 +306,7 @@ class Job:
         return Jobs([self])._repr_html_()
 
 
-class Jobs(Sequence[Job]):
+class Jobs(Shown, Sequence[Job]):
     """Several jobs, handled as one."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
@@ -323,7 +335,7 @@ class Jobs(Sequence[Job]):
         """
         end = None if timeout is None else time.monotonic() + timeout
         try:
-            with _progress(self, progress) as draw:
+            with show(self, progress) as draw:
                 while any(job.state in LIVE for job in self):
                     if end is not None and time.monotonic() > end:
                         raise TimeoutError(f"{', '.join(job.name for job in self)} still running after {timeout} s")
@@ -357,14 +369,9 @@ class Jobs(Sequence[Job]):
         return f"Jobs({', '.join(shown)}{f', and {len(self) - _SHOWN} more' if len(self) > _SHOWN else ''})"
 
     def _repr_html_(self) -> str:
-        shown = [
-            {"name": job.name, "state": job.state, "counts": job.counts, "told": job._told}
-            for job in self._jobs[:_SHOWN]
-        ]
+        names = ("name", "state", "counts", "_told")
+        shown = [{name.strip("_"): getattr(job, name) for name in names} for job in self._jobs[:_SHOWN]]
         return render("jobs", jobs=shown, more=max(0, len(self) - _SHOWN))
-
-
-_progress = progress
 
 
 @overload
@@ -391,12 +398,8 @@ def attach(folder: str | Path | Job | None = None) -> Job | Jobs:
     path = Path(folder).expanduser().resolve()
     if not any((path / name).is_file() for name in ("harbor_nb.json", "config.json", "result.json")):
         inside = ", ".join(sorted(file.parent.name for file in path.glob("*/config.json"))[:5])
-        hint = (
-            f"is a folder of jobs; give one of them: {inside}"
-            if inside
-            else "is not a job folder: it has no config.json"
-        )
-        raise JobError(f"{path} {hint}")
+        hint = f"a folder of jobs; give one of them: {inside}" if inside else "not a job folder: it has no config.json"
+        raise JobError(f"{path} is {hint}")
     job = Job(path)
     if job.state in LIVE:
         remember_launch(path)  # it may have been moved, or launched by another user's hand

@@ -47,7 +47,7 @@ def make_folder(config: Mapping[str, Any]) -> Path:
         record = OwnerRecord.read(folder)
         lives = "still runs" if record is not None and record.state in LIVE and record.alive() else "exists already"
         raise JobExistsError(
-            f"the job {folder} {lives}; type harbor_nb.attach({str(folder)!r}), or give another job_name"
+            f"the job {folder} {lives}; type harbor_nb.attach({str(folder)!r}), or give another name"
         ) from None
     except OSError as error:
         raise BadInputError(f"can't write to {folder.parent}: {error.strerror}; give another jobs_dir") from None

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -65,21 +66,12 @@ def clear(job: Path, record: OwnerRecord | None, docker: bool) -> list[str]:
         for process in gone:
             process.send_signal(signal.SIGKILL)
         psutil.wait_procs(gone, timeout=10)
-        if record.temporary:
-            shutil.rmtree(record.temporary, ignore_errors=True)
+        own = Path(record.temporary)
+        if own.parent == Path(tempfile.gettempdir()) and own.name.startswith(
+            "harbor_nb-"
+        ):  # not what a file says alone
+            shutil.rmtree(own, ignore_errors=True)
     for project in {project for _, _, project in docker_things(job)} if docker else ():
-        down = [
-            "docker",
-            "compose",
-            "-p",
-            project,
-            "down",
-            "--rmi",
-            "local",
-            "--volumes",
-            "--remove-orphans",
-            "-t",
-            "0",
-        ]
-        subprocess.run(down, capture_output=True, timeout=120, check=False)
+        down = "down --rmi local --volumes --remove-orphans -t 0".split()
+        subprocess.run(["docker", "compose", "-p", project, *down], capture_output=True, timeout=120, check=False)
     return removed

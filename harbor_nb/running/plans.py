@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harbor_nb._display import Shown, render
+from harbor_nb._redaction import SECRET_NAME, redactor
 from harbor_nb.errors import BadInputError, NotReadyError
 from harbor_nb.running import configs as _configs
 from harbor_nb.running.configs import LOCAL, nearest
@@ -20,7 +22,7 @@ _OURS = frozenset({"job_name", "tasks", "agents", "n_attempts", "jobs_dir", "qui
 
 
 @dataclass(eq=False)
-class Plan:
+class Plan(Shown):
     """Jobs that are ready to launch, one an environment; `configs` are Harbor's own, with secrets as `${NAME}`."""
 
     configs: tuple[dict[str, Any], ...]
@@ -66,7 +68,6 @@ class Plan:
         return text(preview(self))
 
     def _repr_html_(self, details: bool = True) -> str:
-        from harbor_nb._display import render
         from harbor_nb.running.previews import preview
 
         told = {"command": self.command, "yaml": self.yaml} if details else {"command": "", "yaml": ""}
@@ -165,12 +166,7 @@ class Plan:
         exists: JobExistsError | None = None
         started = []
         for config, environment in zip(self.configs, self.environments, strict=True):
-            blocked = (
-                []
-                if force
-                else [told for told in readiness(config, self.practice) if told is not None and not told.ready]
-            )
-            if blocked:
+            if blocked := [told for told in readiness(config, self.practice) if not (told.ready or force)]:
                 refused.append(str(blocked[0]))
                 continue
             try:
@@ -230,6 +226,9 @@ def checked(
         if not (read.tasks or read.datasets or read.source_jobs):
             raise BadInputError("the config names no tasks; add 'tasks' or 'datasets'")
         made.append(config | {"job_name": read.job_name})
+    for name, value in secrets.items():
+        if SECRET_NAME.search(name):
+            redactor.remember(name, value)
     practice = described(practice, map(_configs.environment_of, made))
     return Plan(tuple(made), fast_stop, practice, secrets)
 

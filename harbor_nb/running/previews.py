@@ -49,7 +49,8 @@ def readiness(config: Mapping[str, Any], practice: Any = None) -> list[Any]:
     # A practice cloud is made of local's sandboxes.
     place = _tell(check, name if practice is None or name == "docker" else "local")
     people = {(agent["name"], agent.get("model_name")) for agent in config["agents"] if agent.get("name")}
-    return [place, *(_tell(check_agent, *who) for who in sorted(people, key=str))]
+    told = [place, *(_tell(check_agent, *who) for who in sorted(people, key=str))]
+    return [item for item in told if item is not None]
 
 
 def _tell(ask: Any, *names: Any) -> Any:
@@ -117,17 +118,17 @@ def preview(plan: "Plan") -> dict[str, Any]:
     """Give what a plan shows: one row a job, and notes."""
     jobs = []
     for config, environment in zip(plan.configs, plan.environments, strict=True):
-        told = [item for item in readiness(config, plan.practice) if item is not None]
+        told = readiness(config, plan.practice)
         exists = (Path(config["jobs_dir"]) / config["job_name"]).exists()
         said = ["a job of this name exists already; give another name"] * exists + [str(item) for item in told]
-        agents = [
+        people = [
             (agent.get("name") or agent.get("import_path"), agent.get("model_name")) for agent in config["agents"]
         ]
         jobs.append({
             "name": config["job_name"], "environment": environment, "trials": plan.n_trials,
             "readiness": said, "history": _history(config, plan.n_trials),
             "ready": all(item.ready for item in told) and not exists,
-            "agents": [" ".join(str(part) for part in agent if part) for agent in agents],
+            "agents": [" ".join(str(part) for part in who if part) for who in people],
         })  # fmt: skip
     return {"jobs": jobs, "notes": _notes(plan)}
 

@@ -77,13 +77,9 @@ def _forget(folder: Path, again: set[str]) -> Iterator[str]:
 
 def _mend(folder: Path) -> None:
     """Make the configs say where the folder is now, and `${NAME}` where Harbor wrote a secret's stars."""
-    for file in [
-        folder / "config.json",
-        *folder.glob("*/config.json"),
-        folder / "lock.json",
-        *folder.glob("*/lock.json"),
-    ]:
-        with contextlib.suppress(FileNotFoundError):
+    names = ("config.json", "*/config.json", "lock.json", "*/lock.json")
+    for file in (file for name in names for file in folder.glob(name)):
+        with contextlib.suppress(json.JSONDecodeError):  # of a trial that was just being written; it runs again
             before = json.loads(file.read_bytes())
             after = unstarred(before)
             if file.name == "config.json":

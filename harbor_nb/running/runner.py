@@ -41,6 +41,13 @@ async def work(config: Any, record: OwnerRecord, folder: Path, events: EventLog)
         record.fast_stop = use_fast_stop()
         if not record.fast_stop:
             events.add("note", message="Harbor's docker environment looks different: stopped as Harbor does")
+
+    async def began(_: Any) -> None:
+        if record.state == "starting":
+            record.state = "running"
+            with contextlib.suppress(OSError):
+                record.write(folder)
+
     with patched():
         job = await Job.create(JobConfig.model_validate(config))
         events.follow(job)
@@ -48,8 +55,7 @@ async def work(config: Any, record: OwnerRecord, folder: Path, events: EventLog)
         if not isolate(job):
             events.add("note", message="Harbor's trial queue looks different: one bad trial ends its siblings")
         events.add("job_start", trials=len(job))
-        record.state = "running" if record.state == "starting" else record.state
-        record.write(folder)
+        job.on_trial_started(began)  # before that Harbor may still refuse
         await job.run()
 
 

@@ -7,6 +7,7 @@ from harbor_nb.practice_clouds.description import Faults, Practice
 
 
 def test_it_goes_to_another_process_and_back():
+    assert Practice.of(Practice(modal={"quota": 0}).to_json()).faults("modal").quota == 0
     asked = Practice(daytona={"start_delay": 2.5, "quota": 2}, e2b={"wrong_key": True}, seed=7)
     assert Practice.of(asked.to_json()) == asked
     assert asked.faults("daytona") == Faults(start_delay=2.5, quota=2)

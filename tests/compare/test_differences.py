@@ -136,6 +136,7 @@ def test_repeats_of_one_setting_are_chance(copy):
 
 def test_jobs_of_one_name_in_two_folders_stay_apart(copy, tmp_path):
     first, second = copy("a/same"), copy("b/same")
+    assert harbor_nb.compare([first, second], by="job", baseline=str(second)).baseline == "b/same"
     found = harbor_nb.compare([first, second], by="job")
     assert {found.baseline, *found.verdicts} == {"a/same", "b/same"}
 

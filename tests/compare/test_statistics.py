@@ -1,6 +1,8 @@
 """Every estimator against a published example or a second implementation."""
 
+import doctest
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,3 +161,10 @@ def test_difference_sd_is_what_is_simulated(rng):
     chances = np.clip(0.4 + rng.normal(0, 0.1, 200_000), 0, 1)
     sides = [rng.binomial(4, c) / 4 for c in (chances, chances)]
     assert (sides[1] - sides[0]).std() == pytest.approx(stat.difference_sd(0.4, 4), rel=0.03)
+
+
+def test_the_examples_in_the_docs_and_docstrings_run():
+    page = Path(__file__).resolve().parents[2] / "docs/how-sure.md"
+    for done in (doctest.testfile(str(page), module_relative=False), doctest.testmod(stat)):
+        assert done.attempted >= 3
+        assert done.failed == 0

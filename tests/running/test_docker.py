@@ -178,7 +178,9 @@ def test_what_a_killed_runner_left_on_docker_is_named_and_cleared_by_resume(tmp_
     until(lambda: job.state == "lost")
     left = things(job)
     assert sorted(kind for kind, _, _ in left) == ["container"] * 2 + ["network"] * 2
-    other = subprocess.run(["docker", "run", "-d", "python:3.13-slim", "sleep", "60"], capture_output=True, text=True)
+    other = subprocess.run(
+        ["docker", "run", "-d", "--network=none", "python:3.13-slim", "sleep", "60"], capture_output=True, text=True
+    )
     job.resume()
     for _, name, _ in left:
         assert name in repr(job)

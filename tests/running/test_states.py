@@ -156,3 +156,15 @@ def test_logs_are_the_newest_file_of_a_kind_without_control_characters(folder):
         trial.log("agents")
     with pytest.raises(JobError, match="no trial 'u'"):
         harbor_nb.attach(folder).trial("u")
+
+
+def test_a_forged_record_makes_resume_delete_nothing_of_the_users(folder, tmp_path):
+    from harbor_nb.running import leavings
+
+    treasure = tmp_path / "harbor_nb-treasure"
+    (treasure / "file").mkdir(parents=True)
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    job = recorded(folder, child.pid, temporary=str(treasure))
+    child.wait()
+    leavings.clear(job.path, OwnerRecord.read(job.path), docker=False)
+    assert treasure.exists()
