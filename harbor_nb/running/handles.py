@@ -21,6 +21,9 @@ from harbor_nb.running.waiting import progress as show
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harbor_nb.running.diagnosis import Diagnosis
+    from harbor_nb.running.repairs import Repair
+
 _POLL_SEC = 0.1
 _TAIL_BYTES = 200_000
 _SHOWN = 50
@@ -269,6 +272,18 @@ class Job(Shown):
         from harbor_nb.results import frames
 
         return frames.trials(self.path)
+
+    def diagnose(self) -> "Diagnosis":
+        """Say why trials failed, whose fault it was, and the line that mends it; see `harbor_nb.diagnose`."""
+        from harbor_nb.running.diagnosis import diagnose
+
+        return diagnose(self)
+
+    def repair(self, environment: str | None = None, **settings: Any) -> "Repair":
+        """Plan to run this job again so that it works; the arguments are those of `harbor_nb.repair`."""
+        from harbor_nb.running.repairs import repair
+
+        return repair(self, environment, **settings)
 
     def view(self) -> Any:
         """Show the job in Harbor's own viewer, which ends with this kernel; outside of a notebook print the command."""

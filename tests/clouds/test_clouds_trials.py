@@ -42,9 +42,10 @@ def test_a_trial_scores_and_no_key_crosses(practised, vendor, environment):
     assert not Path(record.temporary).exists()
 
 
-def test_a_job_on_local_is_real_in_any_plan(practised):
+def test_a_job_on_local_in_a_rehearsal_says_practice_and_needs_no_cloud(practised):
     (job,) = practised("local", ["hello-world"])
-    assert job.trials()["practice"].tolist() == [False]
+    assert job.trials()["practice"].tolist() == [True]
+    assert "practice local" not in job.log(200)
 
 
 def test_what_can_not_be_practised_is_said(tmp_path):
