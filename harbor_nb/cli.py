@@ -3,7 +3,6 @@
 import os
 import platform
 import sys
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -114,7 +113,9 @@ def compare(
 @app.command()
 def diagnose(job: Annotated[str, typer.Argument(help="A job folder, or a folder of jobs.")]) -> None:
     """Say why trials failed, whose fault it was, and what mends it."""
-    print(import_module("harbor_nb.running.diagnosis").diagnose(job))
+    from harbor_nb.running.diagnosis import diagnose as diagnose_job
+
+    print(diagnose_job(job))
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ def test_doctor_tells_environments_and_versions_and_no_value(harbor_nb, tmp_path
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["compare"])
+@pytest.mark.parametrize("command", ["compare", "diagnose"])
 def test_a_folder_that_is_not_there_is_one_line(harbor_nb, command, tmp_path):
     done = harbor_nb(command, tmp_path / "nowhere")
     assert done.returncode == 2
@@ -79,6 +79,13 @@ def test_compare_takes_one_job_and_a_factor(harbor_nb):
     done = harbor_nb("compare", sample_jobs() / "oracle-and-nop-local", "--by", "agent", "--baseline", "nop")
     assert done.returncode == 0, done.stderr
     assert "oracle scores higher than nop" in done.stdout
+
+
+def test_diagnose_names_the_cause_and_the_line_that_mends_it(harbor_nb):
+    done = harbor_nb("diagnose", sample_jobs() / "test_auth_token_task")
+    assert done.returncode == 0, done.stderr
+    assert "key-missing" in done.stdout
+    assert "repair(" in done.stdout
 
 
 @pytest.mark.parametrize(

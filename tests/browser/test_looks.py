@@ -53,6 +53,7 @@ def test_hostile_texts_are_text(lab, new_page):
         "import harbor_nb",
         "harbor_nb.ResultsExplorer('hostile-jobs')",
         "harbor_nb.JobMonitor('hostile-jobs/hostile')",
+        "harbor_nb.diagnose('hostile-jobs/hostile')",
         "harbor_nb.trials('hostile-jobs')",
         "harbor_nb.CompareView('hostile-jobs', by='agent')",
         "harbor_nb.attach('hostile-jobs/hostile')",
@@ -85,7 +86,7 @@ app
 """
 TOO_WIDE = """() => {
   const panel = document.querySelector(".hnb-panel"), edge = panel.getBoundingClientRect().right + 1;
-  const scrolls = (e) => e.closest(".hnb-scroller, .hnb-scroll, .hnb-plan-table, .hnb-picture, pre");
+  const scrolls = (e) => e.closest(".hnb-scroller, [role=region], .hnb-picture, pre");
   const out = (e) => e.checkVisibility() && !scrolls(e) && e.getBoundingClientRect().right > edge;
   return [...panel.querySelectorAll("*")].filter(out).map((e) => e.outerHTML.slice(0, 150)).slice(0, 5);
 }"""

@@ -146,7 +146,7 @@ def test_pick_launch_watch_cancel_launch_again_explore_compare(lab, new_page, pi
     compare = panel(page, "Compare")
     compare.get_by_label("Compare by").select_option("agent")
     compare.get_by_label("Baseline").select_option("nop")
-    compare.get_by_text("scores higher than nop").first.wait_for()
+    compare.get_by_text("scribe can be called neither equal to nop").first.wait_for()
     compare.locator(".hnb-picture svg").wait_for()
     picture(page, ".hnb-panel", "app-compare-light")
     assert page.errors == []
