@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harbor_nb._display import clean, render
+from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError, HarborNbError
 from harbor_nb.known_failures import KnownFailure, match, normalise
 from harbor_nb.running.evidence import last_lines, log, raised, tail
@@ -31,7 +31,7 @@ _UNKNOWN = KnownFailure("", "Not a failure that harbor_nb knows", _TO_NAME, "unk
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """What went wrong in a job or several; reads as text, shows as HTML, and `.table` is a DataFrame.
 
     `groups` are dicts with the columns of the table, `names` of the trials, `jobs`, `options` and the log's `lines`;

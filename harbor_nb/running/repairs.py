@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harbor_nb._display import clean, render
+from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError, JobError
 from harbor_nb.known_failures import rows
 from harbor_nb.running.configs import environment_of
@@ -23,7 +23,7 @@ compose-missing buildkit-missing missing-extra local-unavailable runner-lost""".
 )
 
 
-class Repair:
+class Repair(Shown):
     """A plan that mends one job or several; `.table` tells each changed setting, `.launch()` runs it."""
 
     def __init__(self, sources: list[Source], plan: Any, several: bool) -> None:

@@ -54,6 +54,10 @@ MAKERS = {
         "auth-token-race-condition"
     ),
     "Calibration": lambda: harbor_nb.Calibration(harbor_nb.trials(harbor_nb.sample_jobs())),
+    "Diagnosis": lambda: harbor_nb.diagnose(harbor_nb.sample_jobs()),
+    "Repair": lambda: harbor_nb.repair(
+        harbor_nb.sample_jobs() / "test_auth_token_task", environment="local", tasks=harbor_nb.sample_tasks()
+    ),
     "EnvironmentPicker": harbor_nb.EnvironmentPicker,
     "CredentialsPanel": harbor_nb.CredentialsPanel,
     "JobLauncher": harbor_nb.JobLauncher,
