@@ -96,8 +96,8 @@ class CredentialsPanel(Panel):
         from harbor_nb.credentials import save_env
 
         if save:
-            path = save_env({name: value}, self._path)
-            line, said = f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()', f"{path} and"
+            said = os.path.relpath(save_env({name: value}, self._path)) + " and"
+            line = f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()'
         else:
             os.environ[name] = value
             line, said = f'os.environ["{name}"] = getpass()', "this session, until the kernel ends; not in a file"

@@ -100,7 +100,7 @@ def wait_state(page, *states):
 
 
 def test_pick_launch_watch_cancel_launch_again_explore_compare(lab, new_page, picture, jobs):
-    page = new_page()
+    page = new_page(height=2200)
     lab.notebook("story", "%load_ext harbor_nb", SCRIBE, APP)
     lab.open(page, "story")
     lab.run_all(page)
