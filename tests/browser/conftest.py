@@ -232,11 +232,11 @@ def _here(url: str) -> bool:
 
 
 @pytest.fixture
-def picture():
-    """Keep a picture of the first element that matches, for the docs."""
+def picture(tmp_path):
+    """Take a picture of the first element that matches; HARBOR_NB_PICTURES=1 renews those of the docs."""
+    folder = PICTURES if os.environ.get("HARBOR_NB_PICTURES") else tmp_path
 
     def take(page, selector: str, name: str) -> None:
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        page.locator(selector).first.screenshot(path=PICTURES / f"{name}.png")
+        page.locator(selector).first.screenshot(path=folder / f"{name}.png")
 
     return take
