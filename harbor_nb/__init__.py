@@ -19,6 +19,8 @@ _ROOMS = {
     "results.comparison": "compare Comparison",
     "running.calibration": "calibrate Calibration",
     "known_failures": "register_failure",
+    "running.diagnosis": "diagnose Diagnosis",
+    "running.repairs": "repair find_broken Repair",
     "samples": "sample_tasks sample_jobs",
     "widgets": "EnvironmentPicker CredentialsPanel JobLauncher JobMonitor ResultsExplorer CompareView app",
     "errors": "HarborNbError",

@@ -23,6 +23,17 @@ def clean(text: object, limit: int | None = None) -> str:
     return result
 
 
+class Shown:
+    """The text of an object as HTML and markdown, for front ends that show nothing richer."""
+
+    def _repr_html_(self) -> str:
+        return render("widgets_log", name=type(self).__name__, text=clean(repr(self), 10_000))
+
+    def _repr_markdown_(self) -> str:
+        lines = clean(repr(self), 10_000).splitlines()  # indented: no text can close the block
+        return "\n".join(f"    {line}" for line in lines)
+
+
 @cache
 def _templates() -> "jinja2.Environment":
     import jinja2

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -98,27 +99,31 @@ def compare(
     a: Annotated[str, typer.Argument(help="A job folder, or a jobs folder when it stands alone.")],
     b: Annotated[str | None, typer.Argument(help="Another job folder.")] = None,
     by: Annotated[str | None, typer.Option(help="environment, agent, model or job.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="What the others are compared with; A by default.")] = None,
     margin: Annotated[float, typer.Option(help="The largest difference in reward that counts as none.")] = 0.05,
 ) -> None:
     """Compare two jobs, or the environments in a folder of jobs, and say the verdict."""
     from harbor_nb.results.comparison import compare as compare_trials
 
-    jobs = [a, b] if b else a
-    print(compare_trials(jobs, by=by or ("job" if b else "environment"), margin=margin))
+    by = by or ("job" if b else "environment")
+    if b and by == "job":
+        baseline = baseline or Path(a).resolve().name
+    print(compare_trials([a, b] if b else a, by=by, baseline=baseline, margin=margin))
 
 
 @app.command()
 def diagnose(job: Annotated[str, typer.Argument(help="A job folder, or a folder of jobs.")]) -> None:
     """Say why trials failed, whose fault it was, and what mends it."""
-    from harbor_nb.running.diagnosis import diagnose as diagnose_job
-
-    print(diagnose_job(job))
+    print(import_module("harbor_nb.running.diagnosis").diagnose(job))
 
 
 def main() -> None:
-    """Run the command line; an error that harbor_nb raises on purpose is one line and exit code 2."""
+    """Run the command line; an error that harbor_nb raises on purpose, or the disk's, is one line and exit code 2."""
     try:
         app()
     except HarborNbError as error:
         print(f"harbor-nb: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"harbor-nb: {error.strerror}: {error.filename}", file=sys.stderr)
         sys.exit(2)

@@ -23,17 +23,6 @@ def _runs(*command: str) -> str | None:
     return None if done.returncode == 0 else (done.stderr or done.stdout).strip().split("\n")[0] or f"{command} failed"
 
 
-# These call rooms that have not landed; they join when these have.
-collect_ignore = [
-    test
-    for room, tests in {
-        "harbor_nb/running/diagnosis.py": ["test_cli.py"],
-    }.items()
-    if not (ROOT / room).exists()
-    for test in tests
-]
-
-
 @cache
 def _missing_docker() -> str | None:
     for command in (

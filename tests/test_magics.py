@@ -125,3 +125,29 @@ def test_an_error_of_ours_is_one_line(shell, capsys):
     said = capsys.readouterr()
     assert "BadInputError: no such thing; type another" in said.err + said.out
     assert "Traceback" not in said.err + said.out
+
+
+@pytest.mark.local
+def test_harbors_command_line_in_a_cell_gives_the_live_job(shell, tmp_path):
+    shell.run_cell_magic("harbor_task", "greet", TASK)
+    agent = shell.run_cell_magic("harbor_agent", "my_idle", AGENT)
+    line = f"jobs start --env harbor_nb.local:LocalEnvironment -p tasks/greet -a {agent} --job-name first"
+    job = shell.run_line_magic("harbor", line)
+    assert job.path == tmp_path / "jobs/first"
+    frame = job.wait(60, progress=False).trials()
+    assert dict(zip(frame["agent"], frame["reward"], strict=True)) == {"idle": 0.0}
+
+
+def test_a_command_that_harbor_refuses_is_told_in_its_words(shell):
+    with pytest.raises(BadInputError, match="no-such-option"):
+        shell.magics_manager.magics["line"]["harbor"]("run --no-such-option")
+
+
+def test_env_is_loaded_and_shown_without_a_value(shell, tmp_path, monkeypatch):
+    monkeypatch.delenv("DAYTONA_API_KEY", raising=False)
+    (tmp_path / ".env").write_text("DAYTONA_API_KEY=canary-magic-value-88123\n")
+    shown = shell.run_line_magic("harbor_env", "")
+    assert os.environ["DAYTONA_API_KEY"] == "canary-magic-value-88123"
+    assert "DAYTONA_API_KEY" in repr(shown)
+    assert "canary" not in repr(shown) + shown._repr_html_()
+    monkeypatch.delenv("DAYTONA_API_KEY")

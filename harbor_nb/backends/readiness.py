@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from harbor_nb._display import clean, render
+from harbor_nb._display import Shown, clean, render
 from harbor_nb.backends.catalog import FIRST_CLASS, RECORDS, EnvironmentRecord, sdk_version
 from harbor_nb.backends.practice import settings
 from harbor_nb.credentials import stored_names
@@ -29,7 +29,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Readiness:
+class Readiness(Shown):
     """Whether an environment or agent can run here; reads as a sentence, and is true when it can."""
 
     name: str

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harbor_nb._display import clean, render
+from harbor_nb._display import Shown, clean, render
 from harbor_nb._redaction import redactor
 from harbor_nb.credentials._known import known, name_doubts, value_doubts
 from harbor_nb.credentials._reading import EnvFile, expand, find_env, read_env
@@ -52,7 +52,7 @@ class _Ours:
 _ours: dict[str, _Ours] = {}
 
 
-class Credentials(Sequence[Row]):
+class Credentials(Shown, Sequence[Row]):
     """The names in force: where each value came from, how long it is, what uses it, what looks wrong; never a value.
 
     Attributes:

@@ -3,41 +3,20 @@
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import islice
+from typing import Any
 
 from harbor_nb._display import clean
 from harbor_nb.errors import BadInputError
 
 FAULTS = ("infrastructure", "agent", "task", "user")
 PHASES = ("environment_setup", "agent_setup", "agent", "verifier")
+_LISTS = ("phase", "environment", "exit_code", "options")
 _LONGEST = 8000  # characters of a message that are looked at: its head and its tail
 _WORD = re.compile(r"[^\s\d/\\]*+[\d/\\]\S*+(?: (?:s|secs?|seconds?|minutes?|hours?|ms)\b)?")  # what may differ has one
-_VARIABLE = (  # what differs between two spellings of one failure, and what stands for it
-    (re.compile(r"(?<![\w./~])(?:[A-Za-z]:\\|~?/)[^\s'\"`:,;()<>]{2,}"), "<path>"),
-    (re.compile(r"\b[\w.-]{1,80}__[A-Za-z0-9]{7}(?:__(?:env|verifier)\w*|\b)"), "<trial>"),
-    (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
-    (re.compile(r"sha256:[0-9a-f]{12,64}|\b(?=[a-f]*\d)[0-9a-f]{12,64}\b"), "<id>"),
-    (re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])\w{20,}\b"), "<id>"),
-    (
-        re.compile(
-            r"\b\d{4}-\d\d-\d\d(?:[T_]+\d\d[:-]\d\d[:-]\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?\b|\b\d\d:\d\d:\d\d\S*"
-        ),
-        "<time>",
-    ),
-    (re.compile(r"\b0x[0-9a-fA-F]+"), "<address>"),
-    (re.compile(r"\b\d+(?:\.\d+)?(?= ?(?:s|secs?|seconds?|minutes?|hours?|ms)\b)"), "<n>"),
-    (re.compile(r"(?<=:)\d{4,5}\b|\b\d{4,}\b|\b\d+\.\d{3,}\b"), "<n>"),
-)
-_CALLED = (  # what was called holds the instruction or a path, and tells nothing of the failure
-    re.compile(r"\A(Command failed \(exit \d+\)): .*?(?=\nstdout: (?!.*\nstdout: )| … )", re.DOTALL),
-    re.compile(
-        r"(Docker compose command failed for environment [^\n]{0,200}?)\. Command: .*?(?=\. Return code: )", re.DOTALL
-    ),
-)
 _added: list["KnownFailure"] = []
 _found: dict[tuple[object, ...], "KnownFailure | None"] = {}
 _EXIT = re.compile(r"(?:exit(?:ed)?(?: with)?(?: code| status)?|return ?code)[ :=(]*(\d{1,3})\b", re.IGNORECASE)
@@ -84,46 +63,55 @@ class KnownFailure:
         )
 
 
-def _row(values: dict[str, object]) -> KnownFailure:
+def _row(values: dict[str, Any]) -> KnownFailure:
     known = {item.name for item in fields(KnownFailure) if item.init}
     if unknown := set(values) - known:
         raise BadInputError(f"unknown field {min(unknown)!r} of a failure; choose of {', '.join(sorted(known))}")
-    if values.get("fault") not in FAULTS:
-        raise BadInputError(f"fault {values.get('fault')!r} is not known; choose one of {', '.join(FAULTS)}")
-    lists = {key: (value,) if isinstance(value, str | int) else tuple(map(_frozen, value))
-             for key, value in values.items() if key in ("phase", "environment", "exit_code", "options")
-             and isinstance(value, Iterable | int)}  # fmt: skip
-    if wrong := [phase for phase in lists.get("phase", ()) if phase not in PHASES]:
-        raise BadInputError(f"phase {wrong[0]!r} is not known; choose of {', '.join(PHASES)}")
+    made: dict[str, Any] = {key: _as_tuple(value) if key in _LISTS else value for key, value in values.items()}
+    for key, allowed in (("fault", FAULTS), ("phase", PHASES)):
+        if wrong := set(_as_tuple(made.get(key, ()))) - set(allowed):
+            raise BadInputError(f"{key} {min(wrong)!r} is not known; choose one of {', '.join(allowed)}")
     try:
-        return KnownFailure(**{**values, **lists})  # type: ignore[arg-type]  # read from the table
+        return KnownFailure(**made)
     except re.error as error:
         raise BadInputError(f"the pattern of {values.get('name')!r} is not a regular expression: {error}") from None
 
 
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    several = (_as_tuple(item) if isinstance(item, list | tuple) else item for item in value) if isinstance(
+        value, list | tuple) else (value,)  # fmt: skip
+    return tuple(several)
 
 
 @cache
-def _table() -> str:
+def _source() -> str:
     return files(__package__).joinpath("failures.toml").read_text("utf-8")
+
+
+@cache
+def _table() -> dict[str, list[dict[str, Any]]]:
+    return tomllib.loads(_source())
+
+
+@cache
+def _patterns(kind: str) -> list[tuple[re.Pattern[str], str]]:
+    return [(re.compile(row["pattern"], re.DOTALL), row.get("word", r"\1")) for row in _table()[kind]]
 
 
 @cache
 def rows() -> list[KnownFailure]:
     """Return the table, what `register_failure` added first."""
-    return [_row(values) for values in tomllib.loads(_table())["failure"]]
+    return [_row(values) for values in _table()["failure"]]
 
 
 def fingerprint() -> bytes:
     """Return what stands for the table and its additions; what was matched under another one is to be matched anew."""
-    return hashlib.sha256(f"{_table()}{_added}".encode()).digest()
+    return hashlib.sha256(f"{_source()}{_added}".encode()).digest()
 
 
 def _told(message: str) -> str:
-    for pattern in _CALLED:
-        message = pattern.sub(r"\1", message, count=1)
+    for pattern, kept in _patterns("called"):
+        message = pattern.sub(kept, message, count=1)
     return message if len(message) <= _LONGEST else f"{message[: _LONGEST // 2]}\n{message[-_LONGEST // 2 :]}"
 
 
@@ -138,7 +126,7 @@ def _without_id(found: re.Match[str]) -> str:
 
 @lru_cache(16384)
 def _generic(word: str) -> str:
-    for pattern, stands_for in _VARIABLE:
+    for pattern, stands_for in _patterns("variable"):
         word = pattern.sub(stands_for, word)
     return word
 

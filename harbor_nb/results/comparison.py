@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from harbor_nb._display import clean, render
+from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError
 from harbor_nb.results import _measures, _pairing, verdicts
 from harbor_nb.results._one_side import LEFT_OUT, ZERO, Side
@@ -20,7 +20,7 @@ _MOST_ROWS = 25
 
 
 @dataclass
-class Comparison:
+class Comparison(Shown):
     """A verdict on each compared side against the baseline, and everything it rests on.
 
     Attributes:

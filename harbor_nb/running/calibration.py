@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harbor_nb._display import Shown
+
 if TYPE_CHECKING:
     import pandas as pd
 
 _TASK = ["source", "task", "task_checksum"]
 
 
-class Calibration:
+class Calibration(Shown):
     """Tasks and environments, each valid or not, from trials of the oracle and of nop.
 
     Args:

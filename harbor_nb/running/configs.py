@@ -11,13 +11,13 @@ from typing import Any
 
 from harbor_nb._redaction import SECRET_NAME, redact, redactor
 from harbor_nb.errors import BadInputError
+from harbor_nb.running.documents import Document
 
 LOCAL = "harbor_nb.local:LocalEnvironment"
 _PATHS = frozenset(
     "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills".split()
 )
 _REDACTED = re.compile(r"\*{4}|.{4}\*{4}.{3}")  # how Harbor writes a literal secret into a config
-_LARGEST_BYTES = 10 * 2**20
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-(.*))?\}")
 _SECRET_ARGUMENT = re.compile(r"(api_?key|secret|password|token|credentials?)$", re.IGNORECASE)
 
@@ -31,31 +31,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """Read a config that `harbor run -c` takes: JSON, JSON with comments, or YAML."""
-    import yaml
-
-    file = Path(path).expanduser()
-    try:
-        if file.stat().st_size > _LARGEST_BYTES:
-            raise BadInputError(f"{file} is larger than 10 MB; it can't be a job config")
-        text = file.read_text("utf-8-sig")
-        is_json = text.lstrip().startswith(("{", "//", "/*")) and file.suffix not in (".yaml", ".yml")
-        data = _json(text) if is_json else yaml.safe_load(text)  # type: ignore[no-untyped-call] # PyYAML
-    except OSError as error:
-        raise BadInputError(f"can't read {file}: {error.strerror}") from None
-    except (ValueError, yaml.YAMLError) as error:  # the text may hold a value: only what the parser says first
-        raise BadInputError(f"{file} is neither JSON nor YAML: {redact(str(error).splitlines()[0])}") from None
-    if not isinstance(data, dict):
-        raise BadInputError(f"{file} does not hold a mapping; a job config has keys such as 'tasks' and 'agents'")
-    return data
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:  # with comments or a last comma; a hundred times slower, so only then
-        import json5
-
-        return json5.loads(text)
+    return Document(path).data
 
 
 def validated(config: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from harbor_nb._display import clean, render
+from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import JobError
 from harbor_nb.running import leavings
 from harbor_nb.running.events import PHASES, EventLog
@@ -20,6 +20,9 @@ from harbor_nb.running.waiting import progress as show
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harbor_nb.running.diagnosis import Diagnosis
+    from harbor_nb.running.repairs import Repair
 
 _POLL_SEC = 0.1
 _TAIL_BYTES = 200_000
@@ -37,7 +40,7 @@ def _tail(path: Path, lines: int) -> str:
     return "\n".join(clean(line, 2000) for line in text.splitlines()[-lines:])
 
 
-class Trial:
+class Trial(Shown):
     """One trial of a job, by its name."""
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +78,7 @@ class Trial:
         return f"Trial({clean(self.name)})"
 
 
-class Job:
+class Job(Shown):
     """One job, told from its folder; the same in the process that launched it and in any other."""
 
     def __init__(self, path: Path) -> None:
@@ -270,6 +273,18 @@ class Job:
 
         return frames.trials(self.path)
 
+    def diagnose(self) -> "Diagnosis":
+        """Say why trials failed, whose fault it was, and the line that mends it; see `harbor_nb.diagnose`."""
+        from harbor_nb.running.diagnosis import diagnose
+
+        return diagnose(self)
+
+    def repair(self, environment: str | None = None, **settings: Any) -> "Repair":
+        """Plan to run this job again so that it works; the arguments are those of `harbor_nb.repair`."""
+        from harbor_nb.running.repairs import repair
+
+        return repair(self, environment, **settings)
+
     def view(self) -> Any:
         """Show the job in Harbor's own viewer, which ends with this kernel; outside of a notebook print the command."""
         from harbor_nb.running.viewing import view
@@ -291,7 +306,7 @@ class Job:
         return Jobs([self])._repr_html_()
 
 
-class Jobs(Sequence[Job]):
+class Jobs(Shown, Sequence[Job]):
     """Several jobs, handled as one."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:

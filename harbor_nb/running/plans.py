@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harbor_nb._display import Shown, render
 from harbor_nb._redaction import SECRET_NAME, redactor
 from harbor_nb.errors import BadInputError, NotReadyError
 from harbor_nb.running import configs as _configs
@@ -21,7 +22,7 @@ _OURS = frozenset({"job_name", "tasks", "agents", "n_attempts", "jobs_dir", "qui
 
 
 @dataclass(eq=False)
-class Plan:
+class Plan(Shown):
     """Jobs that are ready to launch, one an environment; `configs` are Harbor's own, with secrets as `${NAME}`."""
 
     configs: tuple[dict[str, Any], ...]
@@ -67,7 +68,6 @@ class Plan:
         return text(preview(self))
 
     def _repr_html_(self, details: bool = True) -> str:
-        from harbor_nb._display import render
         from harbor_nb.running.previews import preview
 
         told = {"command": self.command, "yaml": self.yaml} if details else {"command": "", "yaml": ""}

@@ -7,7 +7,7 @@ import traitlets as t
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
-from harbor_nb.widgets.parts import Panel, literal
+from harbor_nb.widgets.parts import Panel, call
 
 FACTORS = ("environment", "agent", "model", "job")
 
@@ -31,7 +31,6 @@ class CompareView(Panel):
     def __init__(self, trials: Any = "jobs", by: str = "environment", margin: float = 0.05) -> None:
         self._source = trials
         self._frame: Any = None
-        self._turn = 0
         narrow = ipw.Layout(width="16em")
         self._by = ipw.Dropdown(options=FACTORS, value=by, description="Compare by", layout=narrow)
         self._baseline = ipw.Dropdown(options=[("automatic", None)], description="Baseline", layout=narrow)
@@ -60,18 +59,17 @@ class CompareView(Panel):
         """Compare anew with the settings as they stand."""
         from harbor_nb.results.comparison import compare
 
-        source = literal(str(self._source)) if not hasattr(self._source, "columns") else "trials"
-        baseline = f", baseline={literal(self._baseline.value)}" if self._baseline.value else ""
-        margin = f", margin={self._margin.value}" if self._margin.value != 0.05 else ""
-        self._turn += 1
-        turn = self._turn
-        self._show_code(f"harbor_nb.compare({source}, by={literal(self._by.value)}{baseline}{margin})")
+        turn, (by, baseline, margin) = self._next(self._by, self._baseline, self._margin)
+        source = "trials" if hasattr(self._source, "columns") else str(self._source)
+        told = {"by": by, "baseline": baseline, "margin": margin if margin != 0.05 else None}
+        line = call("compare", source, **told)
         try:
-            made = compare(self._frame, by=self._by.value, baseline=self._baseline.value, margin=self._margin.value)
+            made = compare(self._frame, by=by, baseline=baseline, margin=margin)
             shown, plot = made._repr_html_(), made.plot().svg
         except HarborNbError as error:
             made, shown, plot = None, render("widgets_says", text=str(error), kind="note"), ""
         if turn == self._turn:  # else the settings have changed meanwhile
+            self._show_code(line.replace('"trials"', "trials", 1) if hasattr(self._source, "columns") else line)
             self.comparison, self._shown.value, self._plot.value = made, shown, plot
             self._update_snapshot()
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -128,4 +127,4 @@ def _told(name: str, found: Any, live: bool) -> dict[str, Any]:
 
     keys = " or ".join(" + ".join(group) for group in record(name).credentials)
     readiness = {"ready": found.ready, "reason": found.reason, "fix": found.fix, "live": live}
-    return asdict(record(name)) | {"credentials": keys, "needs_key": bool(keys), **readiness}
+    return record(name)._asdict() | {"credentials": keys, "needs_key": bool(keys), **readiness}

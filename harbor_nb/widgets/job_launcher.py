@@ -51,7 +51,6 @@ class JobLauncher(Panel):
         self._on_launch = on_launch
         self._busy = threading.Lock()
         self._timer: threading.Timer | None = None
-        self._turn = 0
         start = Path(tasks) if tasks is not None else sample_tasks()
         wide = ipw.Layout(width="100%")
         self._tasks = ipw.Combobox(
@@ -112,8 +111,8 @@ class JobLauncher(Panel):
         """Make the plan anew and show it."""
         from harbor_nb.running.plans import plan
 
-        self._turn += 1
-        turn, settings, (tasks, spelled) = self._turn, self.settings, _spelled(self._tasks.value.strip())
+        turn, (typed,) = self._next(self._tasks)
+        settings, (tasks, spelled) = self.settings, _spelled(typed.strip())
         line = call("plan", None, **settings) + ".launch()"
         self._show_code(line.replace("(None", f"({spelled}", 1))
         try:

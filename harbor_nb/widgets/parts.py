@@ -152,8 +152,10 @@ class Panel(ipw.VBox):
 
     title = ""
     about = ""
+    _turn = 0
 
     def __init__(self, *children: ipw.Widget) -> None:
+        self._lock = threading.Lock()
         self._code = ipw.HTML()
         self._says = ipw.HTML()
         style = ipw.HTML(f"<style>{theme_text()}</style>", layout=ipw.Layout(display="none"))
@@ -174,6 +176,12 @@ class Panel(ipw.VBox):
 
     def _say(self, text: str, kind: str = "note") -> None:
         self._says.value = render("widgets_says", text=text, kind=kind)
+
+    def _next(self, *fields: ipw.Widget) -> tuple[int, list[Any]]:
+        """Number a redrawing and read its settings at once, so that of several the newest wins."""
+        with self._lock:
+            self._turn += 1
+            return self._turn, [field.value for field in fields]
 
     def _read(self, trials: Any) -> Any:
         from harbor_nb.results.frames import trials as read

@@ -45,7 +45,6 @@ class ResultsExplorer(Panel):
     def __init__(self, trials: Any = "jobs") -> None:
         self._source = trials
         self._all: Any = None
-        self._turn = 0
         self._at: dict[str, Any] = {}
         self._query = ipw.Text(
             description="Where", placeholder='reward < 1 and agent == "oracle"', continuous_update=False,
@@ -86,19 +85,28 @@ class ResultsExplorer(Panel):
 
     def refresh(self) -> None:
         """Filter, group and draw anew with the settings as they stand."""
-        query, across, value, frame = self._query.value.strip(), self._across.value, self._value.value, self._all
-        by = [name for name, box in self._by.items() if box.value]
+        frame, boxes = self._all, self._by
+        turn, (query, across, value, *on) = self._next(self._query, self._across, self._value, *boxes.values())
+        by = [name for name, chosen in zip(boxes, on, strict=True) if chosen]
         if frame is None:
             return
-        self._turn += 1
-        turn = self._turn
         source = "trials" if hasattr(self._source, "columns") else call("trials", str(self._source))
         try:
-            self.frame = frame = frame.query(query, engine="python") if query else frame
+            frame = frame.query(query, engine="python") if query.strip() else frame
         except Exception as error:  # noqa: BLE001 - whatever pandas makes of what a person typed
             self._say(f"can't filter by {query!r}: {error}", "error")
             return
+        where = f".query({literal(query)})" if query.strip() else ""
+        if across and by and across not in by:
+            line = f'{source}{where}.pivot_table({literal(value)}, index={literal(by)}, columns="{across}")'
+            table = frame.pivot_table(value, index=by, columns=across, observed=True).reset_index()
+        else:
+            line = f"harbor_nb.summary({source}{where}, by={literal(by or ['job'])})"
+            table = _summary(frame, by or ["job"])
+        if turn != self._turn:  # the settings have changed meanwhile
+            return
         self._say("")
+        self._show_code(line)
         one = self._all["job"].nunique() < 2
         told = [name for name in COLUMNS if self._all[name].notna().any() and not (one and name == "job")]
         cells = frame.reindex(columns=told or list(COLUMNS)).astype(object)
@@ -108,16 +116,7 @@ class ResultsExplorer(Panel):
         self._at = dict(zip(clean_cells(list(cells["trial"])), frame.index, strict=True))
         self._table.columns = [{"label": name, **COLUMNS[name]} for name in cells]
         self._table.show(cells.where(cells.notna(), None).to_numpy().tolist())
-        where = f".query({literal(query)})" if query else ""
-        if across and by and across not in by:
-            self._show_code(f'{source}{where}.pivot_table({literal(value)}, index={literal(by)}, columns="{across}")')
-            table = frame.pivot_table(value, index=by, columns=across, observed=True).reset_index()
-        else:
-            self._show_code(f"harbor_nb.summary({source}{where}, by={literal(by or ['job'])})")
-            table = _summary(frame, by or ["job"])
-        if turn != self._turn:  # the settings have changed meanwhile
-            return
-        self._grouped = table
+        self.frame, self._grouped = frame, table
         self._summary.value = render("widgets_grid", columns=list(table.columns), rows=_rows(table))
         self._update_snapshot()
         draw = partial(_plot, frame, by or ["job"], value)

@@ -85,7 +85,7 @@ app
 """
 TOO_WIDE = """() => {
   const panel = document.querySelector(".hnb-panel"), edge = panel.getBoundingClientRect().right + 1;
-  const scrolls = (e) => e.closest(".hnb-scroller, .hnb-scroll, .hnb-picture, pre");
+  const scrolls = (e) => e.closest(".hnb-scroller, .hnb-scroll, .hnb-plan-table, .hnb-picture, pre");
   const out = (e) => e.checkVisibility() && !scrolls(e) && e.getBoundingClientRect().right > edge;
   return [...panel.querySelectorAll("*")].filter(out).map((e) => e.outerHTML.slice(0, 150)).slice(0, 5);
 }"""
@@ -103,6 +103,9 @@ def test_the_app_is_accessible_light_dark_and_narrow(lab, new_page, picture):
     from axe_playwright_python.sync_playwright import Axe
 
     page = new_page()
+    env = lab.folder / ".env"
+    env.write_text("OPENAI_API_KEY=made-up-for-the-picture-0123456789\nE2B_API_KEY=your-e2b-key-here\n")
+    env.chmod(0o600)
     lab.notebook("axe", RECORDED)
     lab.open(page, "axe")
     lab.run_all(page)
@@ -122,3 +125,4 @@ def test_the_app_is_accessible_light_dark_and_narrow(lab, new_page, picture):
             findings = Axe().run(page, ".jp-OutputArea .hnb-panel").response["violations"]
             serious = [f for f in findings if f["impact"] in ("serious", "critical")]
             assert serious == [], [(f["id"], [n["html"][:200] for n in f["nodes"]][:3]) for f in serious]
+    env.unlink()

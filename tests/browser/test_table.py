@@ -1,4 +1,4 @@
-"""The long table in a real browser: 10,000 rows, hostile text, keyboard, what is sent, how fast it answers."""
+"""The long table in a real browser: 10,000 rows, hostile text, keyboard, what is sent (speed: monitor_bench.py)."""
 
 import pytest
 
@@ -16,25 +16,18 @@ columns = [{"label": "trial"}, {"label": "state", "kind": "state"}, {"label": "r
 columns += [{"label": "message", "width": "minmax(20em, 3fr)"}]
 table = Table(columns=columns, label="Trials", noun="trial")
 table.show(rows)
-spent = {}
 def change():
-    started, wall = time.thread_time(), time.monotonic()
-    for turn in range(20):
+    for turn in range(8):
         for n in range(12 if turn % 2 else 13):
             at = (turn * 37 + n) % 10_000
             rows[at] = [rows[at][0], "scored" if rows[at][1] == "running" else "running", turn + n / 100, rows[at][3]]
         table.show(rows)
         time.sleep(0.25)
-    spent["cpu"] = (time.thread_time() - started) / (time.monotonic() - wall)
 thread = threading.Thread(target=change)
 """
 
-# how long the page needs from a key or click until the next frame is drawn
-PAINTED = """() => new Promise(done => { const t = performance.now();
-requestAnimationFrame(() => setTimeout(() => done(performance.now() - t))) })"""
 
-
-def test_ten_thousand_rows_as_text_by_keyboard_and_cheaply(lab, new_page):
+def test_ten_thousand_rows_as_text_by_keyboard_and_in_few_bytes(lab, new_page):
     page = new_page()
     received = []
     page.on("websocket", lambda ws: ws.on("framereceived", lambda data: received.append(len(data))))
@@ -54,27 +47,16 @@ def test_ten_thousand_rows_as_text_by_keyboard_and_cheaply(lab, new_page):
     grid = area.get_by_role("grid", name="Trials")
     grid.locator(".hnb-row").first.click()
     assert page.evaluate("document.activeElement.getAttribute('role')") == "grid"
-    waits = []
-    for key in ("ArrowDown", "End", "PageUp", "Home", "PageDown"):
+    for key in ("ArrowDown", "End", "PageUp", "Home", "PageDown", "End"):
         page.keyboard.press(key)
-        waits.append(page.evaluate(PAINTED))
-    page.keyboard.press("End")
     area.locator('.hnb-row[aria-selected="true"]').get_by_text("trial-9999", exact=True).wait_for()
-
     area.get_by_label("Filter Trials").fill("trial-123")
-    waits.append(page.evaluate(PAINTED))
     area.get_by_text("11 of 10000 trials").wait_for()
     area.get_by_label("Filter Trials").fill("")
     area.get_by_role("button", name="reward").click()
-    waits.append(page.evaluate(PAINTED))
     assert area.locator('[role="columnheader"][aria-sort="ascending"]').count() == 1
-    print("ms from an action to its frame:", [round(wait) for wait in waits])
-    assert max(waits) < 100
 
     before = len(received)
-    share = float(lab.execute(page, "thread.start(); thread.join(); print(spent['cpu'])"))
-    sent = sum(received[before:]) / 5
-    print("bytes a second at 50 changes a second:", round(sent))
-    assert 1_000 < sent <= 20_000
-    print("share of a core:", round(share, 4))
-    assert share <= 0.05
+    lab.execute(page, "thread.start(); thread.join()")
+    sent = sum(received[before:]) / 2  # seconds
+    assert 1_000 < sent <= 20_000, "bytes a second at 50 changes a second"

@@ -42,7 +42,7 @@ def test_a_trial_scores_and_no_key_crosses(practised, vendor, environment):
     assert not Path(record.temporary).exists()
 
 
-def test_a_rehearsals_local_job_runs_as_always_and_says_practice(practised):
+def test_a_job_on_local_in_a_rehearsal_says_practice_and_needs_no_cloud(practised):
     (job,) = practised("local", ["hello-world"])
     assert job.trials()["practice"].tolist() == [True]
     assert "practice local" not in job.log(200)

@@ -51,7 +51,7 @@ def test_every_row_says_what_to_type():
     for row in known_failures.rows():
         for line in (row.fix, *(line for _, line in row.options)):
             compile(line.replace("%pip", "pip=0#"), "<fix>", "exec")
-            assert re.match(r"job\.|harbor_nb\.|print\(job|%pip|import ", line), line
+            assert re.match(r"job\.|harbor_nb\.|print\(job|%pip|import |left = ", line), line
         assert row.cause[0].isupper(), row.cause
         assert not row.cause.endswith(".")
         assert row.fault in known_failures.FAULTS

@@ -149,7 +149,16 @@ def test_a_daemon_that_stops(tmp_path, monkeypatch):
     socket = Path(f"/tmp/hnb-keys-{os.getpid()}.sock")
     places = [f"--data-root={tmp_path}/data", f"--exec-root={tmp_path}/exec", f"--pidfile={tmp_path}/pid"]
     # in a network namespace of its own: a second daemon would take the first one's bridge away
-    command = ["unshare", "--net", "dockerd", f"--host=unix://{socket}", *places, "--bridge=none", "--iptables=false"]
+    command = [
+        "unshare",
+        "--net",
+        "--mount",
+        "dockerd",
+        f"--host=unix://{socket}",
+        *places,
+        "--bridge=none",
+        "--iptables=false",
+    ]
     with (tmp_path / "log").open("w") as log:
         daemon = subprocess.Popen(command, stdout=log, stderr=log)
     try:

@@ -139,7 +139,7 @@ def race(task, rounds):
 
 
 def test_of_two_kernels_that_launch_a_name_at_once_one_wins(tasks):
-    race(tasks / "first", 3)
+    race(tasks / "first", 2)
 
 
 @pytest.mark.deep
@@ -274,6 +274,7 @@ GOOD = ("finished", True, [1.0, 1.0])
 """
 
 
+@pytest.mark.deep
 def test_every_call_works_in_a_script(slow):
     code = EVERY_CALL.replace("TASK", repr(str(slow))) + "print(calls('script') == GOOD)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
@@ -293,6 +294,7 @@ def test_every_call_works_in_a_running_loop_and_await_too(slow):
     assert asyncio.run(main()) == (scope["GOOD"], {"both-local": "finished"})
 
 
+@pytest.mark.deep
 def test_every_call_works_in_a_thread(slow):
     scope = {}
     exec(EVERY_CALL.replace("TASK", repr(str(slow))), scope)

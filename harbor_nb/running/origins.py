@@ -1,0 +1,189 @@
+"""What a repair starts from: a config file, or a job's config, rebuilt from its trials where it was lost."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harbor_nb._display import clean
+from harbor_nb._redaction import SECRET_NAME
+from harbor_nb.errors import BadInputError
+from harbor_nb.running.configs import unstarred
+from harbor_nb.running.documents import DELETE, Document
+
+_LEGACY = {"orchestrator": ("n_concurrent_trials", "quiet", "retry"), "plugins": ()}
+
+
+def shown(value: Any) -> str:
+    return (
+        "nothing" if value is None else clean(value if isinstance(value, str) else json.dumps(value, default=str), 200)
+    )
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting that a repair changes, and why."""
+
+    job: str
+    setting: str
+    old: Any
+    new: Any
+    reason: str
+
+    def __str__(self) -> str:
+        return clean(f"{self.setting}: {shown(self.old)} -> {shown(self.new)} ({self.reason})")
+
+
+@dataclass
+class Source:
+    name: str
+    config: dict[str, Any]
+    folder: Path | None = None
+    document: Document | None = None
+    changes: list[Change] = field(default_factory=list)
+    wanted: set[str] | None = None  # the trials that are run again; None for all
+
+    def homes(self) -> list[Path]:
+        """Give the folders that relative paths may start from, besides the notebook's own."""
+        if self.folder is not None:
+            return [self.folder.parent.parent, self.folder.parent]
+        return [self.document.file.parent] if self.document is not None else []
+
+    def set(self, path: tuple[str, ...], value: Any, reason: str) -> None:
+        """Change a setting, or drop it with DELETE, and note it when that makes a difference."""
+        holder = self.config
+        for key in path[:-1]:
+            holder = holder.setdefault(key, {})
+        old = holder.get(path[-1])
+        if old == value or (value is DELETE and path[-1] not in holder):
+            return
+        if value is DELETE:
+            del holder[path[-1]]
+        else:
+            holder[path[-1]] = value
+        if self.document is not None:
+            deep = len(path) > 2
+            self.document.edit(path[:2], (holder or DELETE) if deep else value)
+        new = None if value is DELETE else value
+        self.changes.append(Change(self.name, ".".join(path), _hidden(path[-1], old), _hidden(path[-1], new), reason))
+
+
+def _hidden(name: str, value: Any) -> Any:
+    """Return a value without what is secret by its name."""
+    if isinstance(value, dict):
+        return {key: _hidden(str(key), item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_hidden(name, item) for item in value]
+    return "<hidden>" if isinstance(value, str) and SECRET_NAME.search(name) and not value.startswith("${") else value
+
+
+def read_source(path: Path) -> Source:
+    path = path.expanduser().resolve()
+    inside = path.is_file() and any(
+        (path.parent / name).exists() for name in ("lock.json", "job.log", "harbor_nb.json")
+    )
+    if path.is_file() and not inside:
+        document = Document(path)
+        return Source(path.stem, document.data, None, document)
+    folder = path.parent if inside else path
+    if not folder.is_dir():
+        raise BadInputError(f"no such job or config: {path}")
+    source = Source(folder.name, {}, folder)
+    try:
+        source.config = Document(folder / "config.json").data
+    except BadInputError as error:
+        if not any(folder.glob("*/config.json")) and not any(folder.glob("*/result.json")):
+            raise BadInputError(f"{folder} is not a job that can be repaired: {error}") from None
+    if not any(source.config.get(key) for key in ("tasks", "datasets", "source_jobs")):
+        _rebuild(source)
+    source.config = unstarred(source.config)
+    return source
+
+
+def _rebuild(source: Source) -> None:
+    """Take the settings that a config lost from what the trials were told, and from the lock."""
+    assert source.folder is not None
+    told = [config for _, config in trial_configs(source.folder)]
+    lock = _json(source.folder / "lock.json")
+    told = told or [entry for entry in lock.get("trials") or [] if (entry.get("task") or {}).get("path")]
+    if not told:
+        return
+    reason = "the config names no tasks; this is what its trials were told"
+    agents, found = _distinct(t.get("agent") or {} for t in told), _distinct(t["task"] for t in told)
+    runs = Counter((json.dumps(t["task"], sort_keys=True), json.dumps(t.get("agent"), sort_keys=True)) for t in told)
+    lost = {"tasks": found, "agents": agents, "n_attempts": max(runs.values())}
+    lost |= {key: lock[key] for key in ("n_concurrent_trials", "retry") if lock.get(key)}
+    of_trial = {"task", "agent", "trial_name", "trials_dir", "job_id", "source_trial"}
+    lost |= {key: value for key, value in told[0].items() if key not in of_trial and key not in source.config}
+    for key, value in lost.items():
+        if key not in source.config or key in ("tasks", "agents"):
+            source.set((key,), value, reason)
+
+
+def trial_configs(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for trial in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
+        config = _json(trial / "config.json") or _json(trial / "result.json").get("config") or {}
+        if config.get("task"):
+            yield trial.name, config
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _distinct(items: Iterable[Any]) -> list[Any]:
+    return list({json.dumps(item, sort_keys=True): item for item in items}.values())
+
+
+def migrate(source: Source) -> None:
+    """Move settings to where today's Harbor reads them, and leave out what it does not know."""
+    from harbor import JobConfig
+
+    for key, inner in _LEGACY.items():
+        old = source.config.get(key)
+        for name in inner:
+            if isinstance(old, dict) and name in old and name not in source.config:
+                source.set((name,), old[name], f"Harbor reads it here since {key!r} is no longer used")
+        source.set((key,), DELETE, "Harbor no longer uses it")
+    environment = source.config.setdefault("environment", {})
+    if not isinstance(environment, dict):
+        told = {"type": environment} if isinstance(environment, str) else {}
+        source.set(("environment",), told, "it is a mapping today")
+    elif "mounts_json" in environment:
+        source.set(("environment", "mounts"), environment["mounts_json"], "today's name of mounts_json")
+        source.set(("environment", "mounts_json"), DELETE, "today it is called mounts")
+    for key in [key for key in source.config if key not in JobConfig.model_fields]:
+        lost = _hidden(key, source.config.pop(key))
+        source.changes.append(Change(source.name, key, lost, None, "Harbor knows no such setting"))
+
+
+def find_tasks(source: Source, given: Any) -> None:
+    """Make each task's path one that is there: as it is, beside the notebook, beside the jobs folder, or as given."""
+    from harbor_nb.running.sources import as_list, task_folders
+
+    known = {path.name: path for entry in (as_list(given) if given is not None else ()) for path in task_folders(entry)}
+    places = [Path.cwd(), *source.homes()]
+    if not source.config.get("tasks") and known and not source.config.get("datasets"):
+        source.set(("tasks",), [{"path": str(path)} for path in known.values()], "as you asked; the config named none")
+    for kind, marker in (("tasks", "task.toml"), ("datasets", "")):
+        for entry in source.config.get(kind) or []:
+            if not isinstance(entry, dict) or not entry.get("path") or entry.get("git_url") or entry.get("repo"):
+                continue
+            path = Path(str(entry["path"]).replace("\\", "/")).expanduser()
+            tried = [known[path.name]] if path.name in known else [place / path for place in places]
+            found = next((place.resolve() for place in tried if (place / marker).exists()), None)
+            if found is None:
+                raise BadInputError(
+                    f"the task {path} is not found from {' nor '.join(map(str, places[:2]))}; give tasks="
+                )
+            if str(found) != str(entry["path"]):
+                source.changes.append(Change(source.name, f"{kind}.path", entry["path"], str(found), "where it is"))
+                entry["path"] = str(found)
+    if not any(source.config.get(key) for key in ("tasks", "datasets", "source_jobs")):
+        raise BadInputError(f"{source.name} names no tasks, and nothing of its trials is left; give tasks=")
