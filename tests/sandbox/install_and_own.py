@@ -22,13 +22,14 @@ ADD foreign.tar /unpacked/
 COPY foreign.tar /tmp/
 RUN mkdir /by-hand && tar -xf /tmp/foreign.tar -C /by-hand && chgrp 1234 /by-hand
 RUN python3 -c "import os; os.chown('/by-hand/theirs', 4321, 4322)"
+RUN su app -c 'echo by su > /data/su'
 WORKDIR /data
 USER app
 RUN harbor-nb-hello > said && touch ~/home
 COPY --chown=app:app foreign.tar owned.tar
 """
 LOOK = """
-cat said; id -un; echo $HOME; test -w /root && echo root || echo not-root
+cat said su; id -un; echo $HOME; test -w /root && echo root || echo not-root
 stat -c '%U %n' ~/home owned.tar said /unpacked/theirs /by-hand/theirs; ls /usr/share/harbor-nb-hello
 dpkg -s harbor-nb-hello | grep ^Status
 """

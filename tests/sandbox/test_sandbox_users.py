@@ -17,7 +17,7 @@ pytestmark = pytest.mark.local
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-SAID = ["hello from a package", "app", "/home/app", "not-root"]
+SAID = ["hello from a package", "by su", "app", "/home/app", "not-root"]
 
 
 def told(command: list[str], env: dict[str, str]) -> dict:
@@ -27,14 +27,14 @@ def told(command: list[str], env: dict[str, str]) -> dict:
 
 
 def check_real(found: dict) -> None:
-    assert found["looked"][:4] == SAID
-    assert found["looked"][4:7] == ["app /home/app/home", "app owned.tar", "app said"]
-    assert found["looked"][7:9] == ["UNKNOWN /unpacked/theirs", "UNKNOWN /by-hand/theirs"]
+    assert found["looked"][:5] == SAID
+    assert found["looked"][5:8] == ["app /home/app/home", "app owned.tar", "app said"]
+    assert found["looked"][8:10] == ["UNKNOWN /unpacked/theirs", "UNKNOWN /by-hand/theirs"]
 
 
 def check_all(found: dict) -> None:
     assert found["errors"] == ""
-    assert found["looked"][9:11] == ["data", "Status: install ok installed"]
+    assert found["looked"][10:12] == ["data", "Status: install ok installed"]
     assert (found["killed"], found["left"], found["removed"], found["mounted"]) == (True, "", True, "mine\n")
 
 
@@ -103,7 +103,7 @@ def test_an_ordinary_user_installs_packages_and_has_users(account: str, home: Pa
         check_real(found)
         return
     assert found["users"] == "single-user"
-    assert found["looked"][:4] == ["hello from a package", "root", "/home/app", "root"]
+    assert found["looked"][:5] == ["hello from a package", "by su", "root", "/home/app", "root"]
     assert "chown -R app:app /data" in found["recorded"]
     assert "chown hello-daemon:mail /usr/share/harbor-nb-hello/data" in found["recorded"]
     assert "COPY --chown=app:app foreign.tar owned.tar" in found["recorded"]
