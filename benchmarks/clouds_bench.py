@@ -41,7 +41,11 @@ def main(rounds: int = 3, attempts: int = 3) -> None:
         median = statistics.median(seconds[name])
         more = median - local
         verdict = "within" if more <= LIMIT_SEC else "ABOVE"
-        print(f"{name:8} {median:.2f} s, {more:+.2f} s, {median / local:.1f} x local: {verdict} {LIMIT_SEC:.0f} s more")
+        least = min(seconds[name]) - min(seconds["local"])
+        print(
+            f"{name:8} {median:.2f} s, {more:+.2f} s, {median / local:.1f} x local: {verdict} {LIMIT_SEC:.0f} s more "
+            f"(fastest against fastest: {least:+.2f} s)"
+        )
 
 
 if __name__ == "__main__":

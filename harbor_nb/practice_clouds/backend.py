@@ -54,6 +54,7 @@ class Box:
     expires_at: datetime | None = None
     values: dict[str, Any] = field(default_factory=dict)  # what the vendor was told about it
     tasks: set["asyncio.Task[Any]"] = field(default_factory=set)  # running commands
+    timer: asyncio.TimerHandle | None = None  # ends it by itself
     ended: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)  # set with `ended`
     ended_at: datetime | None = None
@@ -79,7 +80,6 @@ class Backend:
         self.closed = False
         self._asked: list[float] = []
         self._starting = 0
-        self._expiries: set[asyncio.TimerHandle] = set()
         self._ending: set[asyncio.Task[None]] = set()
 
     def knows(self, key: str | None) -> bool:
@@ -157,7 +157,9 @@ class Backend:
         return box
 
     def expire(self, box: Box, seconds: float) -> None:
-        """End the sandbox by itself after some seconds."""
+        """End the sandbox by itself after some seconds from now, and not when it was to end before."""
+        if box.timer is not None:
+            box.timer.cancel()
         box.expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
 
         def end() -> None:
@@ -166,7 +168,7 @@ class Backend:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 
-        self._expiries.add(asyncio.get_running_loop().call_later(seconds, end))
+        box.timer = asyncio.get_running_loop().call_later(seconds, end)
 
     def live(self) -> list[Box]:
         """Give the sandboxes that run, oldest first."""
@@ -189,6 +191,8 @@ class Backend:
             return
         box.ended, box.ended_at = True, datetime.now(UTC)
         box.gone.set()
+        if box.timer is not None:
+            box.timer.cancel()
         for task in list(box.tasks):
             task.cancel()
         await asyncio.gather(*box.tasks, return_exceptions=True)
@@ -200,8 +204,6 @@ class Backend:
         if self.closed:
             return
         self.closed = True
-        for handle in self._expiries:
-            handle.cancel()
         await asyncio.gather(*(self.stop(box) for box in self.live()), *self._ending, return_exceptions=True)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(shutil.rmtree, self.folder)

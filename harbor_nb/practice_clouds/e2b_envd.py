@@ -159,19 +159,35 @@ class Envd:
         pid = 1000 + len(box.values.setdefault("pids", []))
         box.values["pids"].append(pid)
         words = [asked["cmd"], *(asked.get("args") or [])]
+        written: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue()
         work = box.spawn(
-            box.sandbox.exec(words, cwd=asked.get("cwd") or None, env=asked.get("envs"), user=user, timeout_sec=limit)
-        )
+            box.sandbox.exec(
+                words, cwd=asked.get("cwd") or None, env=asked.get("envs"), user=user, timeout_sec=limit,
+                on_output=lambda name, data: written.put_nowait((name, data)),
+            )
+        )  # fmt: skip
+        work.add_done_callback(lambda _done: written.put_nowait(None))
         self.running[box.id, pid] = work
         yield _frame({"event": {"start": {"pid": pid}}})
         try:
-            while not (await asyncio.wait([work], timeout=every))[0]:
-                yield _frame({"event": {"keepalive": {}}})
+            while True:
+                try:
+                    chunk = await asyncio.wait_for(written.get(), every)
+                except TimeoutError:
+                    yield _frame({"event": {"keepalive": {}}})
+                    continue
+                if chunk is None:
+                    break
+                yield _frame({"event": {"data": {chunk[0]: base64.b64encode(chunk[1]).decode()}}})
             done = work.result()
         except asyncio.CancelledError:
-            if not box.ended:
+            if not work.cancelled():
                 raise
-            yield _frame({"error": {"code": "unavailable", "message": "the sandbox was ended"}}, _END)
+            if box.ended:
+                yield _frame({"error": {"code": "unavailable", "message": "the sandbox was ended"}}, _END)
+            else:
+                yield _frame({"event": {"end": {"exitCode": -1, "exited": False, "status": "signal: killed"}}})
+                yield _frame({}, _END)
             return
         except SandboxError as error:
             yield _frame({"error": {"code": "internal", "message": str(error)}}, _END)
@@ -179,10 +195,6 @@ class Envd:
         finally:
             self.running.pop((box.id, pid), None)
             work.cancel()
-        for name, output in (("stdout", done.stdout), ("stderr", done.stderr)):
-            for begin in range(0, len(output), 1 << 20):
-                chunk = base64.b64encode(output[begin : begin + (1 << 20)]).decode()
-                yield _frame({"event": {"data": {name: chunk}}})
         if done.timed_out:
             yield _frame({"error": {"code": "deadline_exceeded", "message": "context deadline exceeded"}}, _END)
             return

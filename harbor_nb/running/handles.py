@@ -70,7 +70,9 @@ class Trial(Shown):
         if kind == "trial":
             return _tail(self.path / "trial.log", lines)
         ends = (".txt", ".log", ".jsonl", ".out")
-        found = [file for file in self.path.glob(f"**/{kind}/**/*") if file.suffix in ends and file.is_file()]
+        # a link that an agent left could show any file of this user
+        files = [file for file in self.path.glob(f"**/{kind}/**/*") if not file.is_symlink()]
+        found = [file for file in files if file.suffix in ends and file.is_file()]
         newest = max(found, key=lambda file: (file.stat().st_mtime, file.name), default=self.path / kind)
         return _tail(newest, lines)
 

@@ -131,7 +131,8 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         only: `"failed"` for the trials without a reward that counts, `"errors"` for those that raised anything too, or
             names of trials; None for all.
         tasks: The tasks' folders, where those of the config are not found.
-        **settings: Fields of Harbor's `JobConfig` or of its environment, such as `agent_timeout_multiplier=2`.
+        **settings: Fields of Harbor's `JobConfig` or of its environment, such as `agent_timeout_multiplier=2`;
+            `jobs_dir` for another jobs folder than the old job's.
 
     Returns:
         The repair: its changes with their reasons, `.launch()`, `.combine()`, and for a config file `.write()`.
@@ -146,7 +147,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
     from harbor_nb.running.plans import _free_name, checked
 
     several = not isinstance(x, (str, Path)) and not hasattr(x, "path")
-    sources, given, practice = [], [], False
+    sources, given, practice, chosen = [], [], False, settings.pop("jobs_dir", None)
     for item in x if several else [x]:
         source = read_source(Path(item))
         migrate(source)
@@ -154,7 +155,8 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         apply_settings(source, settings)
         find_tasks(source, tasks)
         refuse(source)
-        jobs_dir = source.folder.parent if source.folder is not None else Path(source.config.get("jobs_dir") or "jobs")
+        beside = source.folder.parent if source.folder is not None else source.config.get("jobs_dir")
+        jobs_dir = Path(chosen or beside or "jobs")
         suffix = environment_of(source.config).rpartition(":")[2] if environment else "again"
         stem = f"{source.name}-{suffix}"
         for number, part in enumerate(_only(source, only), 1):

@@ -114,7 +114,7 @@ def test_nothing_of_the_host_is_visible_in_the_sandbox(tmp_path: Path, monkeypat
             alive = await sandbox.exec("ls /proc | grep -c '^[0-9]'; grep -l 'sleep' /proc/[0-9]*/cmdline | head -1")
             looked = await sandbox.exec(
                 f"env; cat /proc/*/environ; cat {canary}; ls /root /home /tmp /run; "
-                f"echo shadow $(cat /etc/shadow | wc -c) bytes; echo x > {written}"
+                f"cut -d: -f2 /etc/shadow | sort -u | sed 's/^/shadow /'; echo x > {written}"
             )
             return str((background.stdout, alive.stdout, looked.stdout, looked.return_code))
         finally:
@@ -125,5 +125,5 @@ def test_nothing_of_the_host_is_visible_in_the_sandbox(tmp_path: Path, monkeypat
     assert "cmdline" in seen
     assert "canary" not in seen
     assert "docker.sock" not in seen
-    assert "shadow 0 bytes" in seen
+    assert "shadow *\\n" in seen  # accounts, and no password of the host
     assert not written.exists()

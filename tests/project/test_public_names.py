@@ -9,6 +9,7 @@ import pytest
 import harbor_nb
 
 PROMISED = """
+diagnose Diagnosis repair find_broken Repair register_failure
 CompareView
 CredentialsPanel
 EnvironmentPicker

@@ -133,6 +133,8 @@ def test_a_sweep_comes_with_the_next_start(tmp_path: Path):
     for _ in range(2):
         subprocess.run([sys.executable, "-c", code, tmp_path], env=env, capture_output=True)
     assert len(list(tmp_path.glob("harbor_nb-sandbox-*"))) <= 1
+    places.sweep(tmp_path, lambda: None)
+    assert list(tmp_path.glob("harbor_nb-sandbox-*")) == []
 
 
 async def test_a_crashed_init_is_told_and_leaves_nothing(sandbox):
