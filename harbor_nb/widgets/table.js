@@ -158,7 +158,8 @@ export default () => {
         const first = Math.max(0, Math.floor(scroller.scrollTop / ROW) - SPARE);
         const last = Math.min(order.length, first + Math.ceil(scroller.clientHeight / ROW || 12) + 2 * SPARE);
         const nodes = [];
-        for (let place = first; place < last; place++) nodes.push(line(place));
+        // rows may have gone since they were put in order; the next arrange() follows at once
+        for (let place = first; place < last; place++) if (store.rows[order[place]]) nodes.push(line(place));
         if (!order.length) {
           const empty = make("div", "hnb-row hnb-empty");
           empty.setAttribute("role", "row");
@@ -171,7 +172,7 @@ export default () => {
       }
 
       function choose(place) {
-        if (place < 0 || place >= order.length) return;
+        if (!store.rows[order[place]]) return;
         focus = place;
         model.set("selected", store.rows[order[place]][0]);
         model.save_changes();

@@ -103,6 +103,7 @@ def test_pick_launch_watch_cancel_launch_again_explore_compare(lab, new_page, pi
     page = new_page(height=2200)
     lab.notebook("story", "%load_ext harbor_nb", SCRIBE, APP)
     lab.open(page, "story")
+    page.errors.clear()  # what the front end says of itself when it starts
     lab.run_all(page)
     assert page.get_by_label("local", exact=True).first.is_checked()
 
