@@ -75,12 +75,14 @@ class JobMonitor(Panel):
         found = _jobs(jobs)
         self._watches = [Watch(job) for job in found]
         self._cells: dict[tuple[str, str], list[Any]] = {}
-        self._body.layout.display = "" if found else "none"
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
         self._which.value = self._which.options[0]
-        self._which.layout.display = "" if len(names) > 1 else "none"
-        self._show_code(call("attach", str(found[0].path)) if len(found) == 1 else call("attach"))
+        self._body.layout.display, self._which.layout.display = (
+            "" if len(names) > least else "none" for least in (0, 1)
+        )
+        paths = [str(job.path) for job in found]
+        self._show_code(call("attach", *paths) if len(paths) < 2 else call("JobMonitor", paths))
         self._tick(0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, args=(self._stop,), daemon=True, name="harbor_nb monitor")
