@@ -78,9 +78,7 @@ class JobMonitor(Panel):
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
         self._which.value = self._which.options[0]
-        self._body.layout.display, self._which.layout.display = (
-            "" if len(names) > least else "none" for least in (0, 1)
-        )
+        self._body.layout.display, self._which.layout.display = ("" if len(names) > n else "none" for n in (0, 1))
         paths = [str(job.path) for job in found]
         self._show_code(call("attach", *paths) if len(paths) < 2 else call("JobMonitor", paths))
         self._tick(0)
