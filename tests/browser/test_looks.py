@@ -100,6 +100,7 @@ READY = {
 }
 
 
+@pytest.mark.deep
 def test_the_app_is_accessible_light_dark_and_narrow(lab, new_page, picture):
     from axe_playwright_python.sync_playwright import Axe
 

@@ -250,6 +250,7 @@ def registry():
     server.server_close()
 
 
+@pytest.mark.deep
 @pytest.mark.docker
 def test_an_image_that_is_not_there(task, registry):
     path = task(to="tasks/hello", dockerfile=f"FROM {registry}/team/image:1\nWORKDIR /app\n")

@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -86,7 +87,31 @@ TRIALS = pd.DataFrame(
 STEPS = pd.DataFrame({"trial": ["t", "t", "t", "u"], "source": ["user", "agent", "agent", "agent"]})
 PAYS_ALL = "echo 1 > /logs/verifier/reward.txt"
 FAIR = 'if [ "$(tr -d [:space:] < /app/count.txt)" = 7 ]; then echo 1; else echo 0; fi > /logs/verifier/reward.txt'
+TABLE = pd.DataFrame({"name": ["local", "e2b"], "runs": ["local", "cloud"], "needs_key": [False, True]})
+ROW = {"low": -0.2, "high": 0.1, "low_90": -0.1, "high_90": 0.05}
+COMPARISON = SimpleNamespace(table=pd.DataFrame([ROW]))
+HOLES = pd.DataFrame({"reward": [1.0, None]})
+FULL = pd.DataFrame({"agent": ["oracle"] * 3, "environment": ["a", "b", "b"], "reward": [1.0, 1.0, 0.0]})
 ANSWERS = [
+    (
+        "01-cloud",
+        (TABLE,),
+        ["e2b"],
+        [(["local", "e2b"], "not a first-class"), ([], "is missing"), (3, "list of names")],
+    ),
+    (
+        "02-interval",
+        (COMPARISON,),
+        (-0.2, 0.1),
+        [((-0.1, 0.05), "90 %"), ((0.1, -0.2), "comes first"), (0, "two numbers")],
+    ),
+    ("03-missing", (HOLES,), (1, False), [((1, True), "never ran"), ((0, False), "not the number"), (1, "a tuple")]),
+    (
+        "04-full-marks",
+        (FULL,),
+        {"a"},
+        [({"a", "b"}, "not every trial"), (set(), "is missing"), ("a", "a set of names")],
+    ),
     ("00-oracle-mean", (TRIALS,), 1.0, [(0.5, "both agents"), (2 / 3, "leave out flaky"), ("1", "a number is wanted")]),
     ("05-fair-test", (), FAIR, [(PAYS_ALL, "still gets paid"), ("true", "never writes"), (7, "the text of test.sh")]),
     (

@@ -167,6 +167,7 @@ def test_cancel_on_docker_with_four_trials_running_leaves_nothing(tmp_path):
     assert not Path(record.temporary).exists()
 
 
+@pytest.mark.deep
 @pytest.mark.docker
 @pytest.mark.timeout(240)
 def test_what_a_killed_runner_left_on_docker_is_named_and_cleared_by_resume(tmp_path):

@@ -21,7 +21,7 @@ _WHOLE = 64 * 2**20  # a file up to this size is decoded at once, a larger one s
 _CHUNK = 8 * 2**20
 _LARGEST_STEP = 512 * 2**20
 _BATCH_ROWS = 10_000
-_BATCH_BYTES = 32 * 2**20
+_BATCH_BYTES = 16 * 2**20
 
 _PATHS = {c.name: re.findall(r"steps\[\]\.([\w.]+)", c.source) for c in TABLES["trajectory_steps"]}
 _STEP, _HEAD = ({f.name: f.type for f in fields(kind)} for kind in (shapes.TrajectoryStep, shapes.TrajectoryHead))
