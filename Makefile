@@ -1,7 +1,7 @@
 # Each target sets up what it needs by itself, in .venv. `make` alone lists them.
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest
-WORKERS ?= 2
+WORKERS ?= 3
 export HARBOR_TELEMETRY ?= off
 
 .PHONY: help setup demo lab test deep check bench record docs lock clean

@@ -46,6 +46,7 @@ def hostile_job(jobs):
     return job
 
 
+@pytest.mark.deep
 def test_hostile_texts_are_text(lab, new_page):
     page = new_page()
     hostile_job(lab.folder / "hostile-jobs")

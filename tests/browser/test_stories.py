@@ -187,6 +187,7 @@ def test_a_pasted_key_is_in_no_file(lab, new_page, picture, jobs, tmp_path):
     assert [str(path) for path in places if path.is_file() and CANARY.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.deep
 def test_the_monitor_is_stale_after_a_restart_and_true_after_its_cell_runs_again(lab, new_page, picture, jobs):
     page = new_page()
     slow = write_slow_task(lab.folder / "slow-restart")

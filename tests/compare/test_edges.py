@@ -246,6 +246,7 @@ def test_what_an_agent_wrote_is_shown_as_text(frame):
     assert "<script" not in found.to_markdown().replace("\\<script", "")
 
 
+@pytest.mark.deep
 def test_ten_thousand_tasks_make_a_report_of_bounded_size(frame):
     rng = np.random.default_rng(0)
     sides = {side: list(rng.integers(2, size=10_000).astype(float)) for side in ("docker", "daytona")}

@@ -107,6 +107,7 @@ def test_a_broken_task(environment, changes, name, phase, detail, task):
     follow(job, group)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("environment", PLACES)
 @pytest.mark.parametrize(
     ("name", "phase", "changes", "limits"),
@@ -173,6 +174,7 @@ def test_an_agent_that_crashes(environment, when, name, phase, fault, task, tmp_
     follow(job, group)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("environment", PLACES)
 def test_cancelled_in_the_middle(environment, task):
     made = harbor_nb.plan(task(solve=SLEEPY.format(4)), environments=environment, name="job", exact_name=True)
@@ -182,6 +184,7 @@ def test_cancelled_in_the_middle(environment, task):
     follow(job, named(job, "cancelled", fault="user"))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("environment", PLACES)
 def test_a_runner_that_was_killed(environment, task):
     made = harbor_nb.plan(task(solve=SLEEPY.format(4)), environments=environment, name="job", exact_name=True)

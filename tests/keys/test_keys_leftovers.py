@@ -79,6 +79,7 @@ def test_a_runner_killed_with_9_leaves_a_container_that_is_listed_and_terminated
             harbor_nb.terminate(ident, force=True, jobs=jobs)
 
 
+@pytest.mark.deep
 @pytest.mark.docker
 def test_a_live_container_can_be_ended_when_told(tmp_path):
     """A container as Harbor makes it, whose job this process says it runs."""
@@ -146,6 +147,7 @@ BOXES = {
 }
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(("name", "harbors"), [("daytona", 2), ("e2b", 1), ("modal", 1), ("runloop", 1)])
 def test_cloud_sandboxes_through_the_vendors_sdk(name, harbors, tmp_path, vendor):
     """Only Harbor's are listed, page by page; an orphan is ended; what may live is refused unless told."""

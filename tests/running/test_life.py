@@ -281,6 +281,7 @@ def test_every_call_works_in_a_script(slow):
     assert done.stdout.strip().endswith("True"), done.stdout + done.stderr
 
 
+@pytest.mark.deep
 def test_every_call_works_in_a_running_loop_and_await_too(slow):
     scope = {}
     exec(EVERY_CALL.replace("TASK", repr(str(slow))), scope)

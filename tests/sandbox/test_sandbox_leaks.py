@@ -94,7 +94,9 @@ def of_sandbox(folder: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if folder in Path(f"/proc/{process.pid}/mountinfo").read_text() or "5150" in " ".join(process.cmdline()):
+            if folder in Path(f"/proc/{process.pid}/mountinfo").read_text() or "sleep 5150" in " ".join(
+                process.cmdline()
+            ):
                 found.append(process)
         except (OSError, psutil.Error):
             continue
