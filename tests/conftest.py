@@ -82,6 +82,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if deep:
             config.hook.pytest_deselected(items=deep)
             items[:] = [item for item in items if not item.get_closest_marker("deep")]
+    # the long ones first, so that no worker is left alone with one at the end
+    items.sort(
+        key=lambda item: item.path.parent.name not in ("lessons", "browser") and item.path.stem != "test_samples"
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -58,6 +58,7 @@ def running(job) -> None:
     until(lambda: any(row["event"] == "agent_start" for row in harbor_nb.events(job).to_dict("records")))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "environment", ["e2b", *(pytest.param(name, marks=pytest.mark.deep) for name in ("daytona", "modal", "runloop"))]
 )

@@ -189,6 +189,7 @@ def test_a_link_stays_a_link(tmp_path):
     assert json.loads(_plain(found.file.read_text()))["n_attempts"] == 7
 
 
+@pytest.mark.deep
 def test_a_file_of_5_mb_is_edited(tmp_path):
     tasks = "\n".join(f'    {{"path": "tasks/task-{number:06d}"}}, // {number}' for number in range(120_000))
     text = JSON.replace('[{"path": "tasks/hello-world"}]', f"[\n{tasks}\n    {{}}]")
