@@ -1,5 +1,6 @@
 """Compare environments, agents, models or jobs by picking the factor and the baseline."""
 
+import threading
 from typing import Any
 
 import ipywidgets as ipw
@@ -31,6 +32,7 @@ class CompareView(Panel):
     def __init__(self, trials: Any = "jobs", by: str = "environment", margin: float = 0.05) -> None:
         self._source = trials
         self._frame: Any = None
+        self._choosing = threading.RLock()
         narrow = ipw.Layout(width="16em")
         self._by = ipw.Dropdown(options=FACTORS, value=by, description="Compare by", layout=narrow)
         self._baseline = ipw.Dropdown(options=[("automatic", None)], description="Baseline", layout=narrow)
@@ -74,10 +76,13 @@ class CompareView(Panel):
             self._update_snapshot()
 
     def _levels(self) -> None:
-        if self._frame is not None and self._by.value in self._frame:
-            levels = sorted(str(level) for level in self._frame[self._by.value].dropna().unique())
-            self._baseline.options = [("automatic", None), *((clean(level, 80), level) for level in levels)]
-            self._baseline.index = 0 if "docker" in levels or not levels else 1
+        with self._choosing:  # the folder is read behind; what a person has chosen meanwhile stays
+            if self._frame is not None and self._by.value in self._frame:
+                levels = sorted(str(level) for level in self._frame[self._by.value].dropna().unique())
+                chosen = self._baseline.value
+                self._baseline.options = [("automatic", None), *((clean(level, 80), level) for level in levels)]
+                first = 0 if "docker" in levels or not levels else 1
+                self._baseline.index = levels.index(chosen) + 1 if chosen in levels else first
 
     def _picture(self) -> dict[str, Any]:
         table = getattr(self.comparison, "table", None)
