@@ -17,7 +17,7 @@ KINDS = [
     ("RuntimeError", "Docker compose command failed for environment t{n}. Command: docker compose -p {trial}__env up. "
      "Return code: 1. Stdout: failed to solve: process \"/bin/sh -c make {n}\" did not complete successfully. "),
     ("NonZeroAgentExitCodeError", "Command failed (exit 1): agent -p 'do {trial}'\nstdout: {n} x\nstderr: None"),
-    ("OddError", "odd thing at /work/jobs/big/{trial}/x after {n}.25 seconds"),
+    ("OddError", "odd thing at /srv/jobs/big/{trial}/x after {n}.25 seconds"),
 ]  # fmt: skip
 
 EARLY = {"DaytonaError", "RuntimeError"}  # raised before the agent began
