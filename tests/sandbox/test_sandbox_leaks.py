@@ -89,14 +89,13 @@ places.remove_tree(Path("a"))
 """
 
 
-def of_sandbox(folder: str) -> list[psutil.Process]:
-    """Give the processes whose mounts lie in a sandbox's folder, or that still enter one."""
+def of_sandbox(folder: str, command: str) -> list[psutil.Process]:
+    """Give the processes whose mounts lie in a sandbox's folder, or that still enter it to run a command."""
     found = []
     for process in psutil.process_iter():
         try:
-            if folder in Path(f"/proc/{process.pid}/mountinfo").read_text() or "sleep 5150" in " ".join(
-                process.cmdline()
-            ):
+            inside = folder in Path(f"/proc/{process.pid}/mountinfo").read_text()
+            if inside or command in " ".join(process.cmdline()):
                 found.append(process)
         except (OSError, psutil.Error):
             continue
@@ -114,14 +113,14 @@ def test_a_parent_killed_leaves_no_process_and_no_mount_and_the_next_sweep_remov
     assert folder.is_dir()
     assert folder.is_relative_to(tmp_path)
     groups = [Path(line) for line in (folder / "cgroups").read_text().split()]
-    assert len(of_sandbox(str(folder))) >= 5
+    assert len(of_sandbox(str(folder), "sleep 5150")) >= 5
     assert places.sweep(folder.parent, lambda: None) == []
     child.send_signal(signal.SIGKILL)
     child.wait()
     until = time.monotonic() + 10
-    while of_sandbox(str(folder)) and time.monotonic() < until:
+    while of_sandbox(str(folder), "sleep 5150") and time.monotonic() < until:
         time.sleep(0.05)
-    assert of_sandbox(str(folder)) == []
+    assert of_sandbox(str(folder), "sleep 5150") == []
     assert str(folder) not in Path("/proc/mounts").read_text()
     assert folder.exists()
     assert places.sweep(folder.parent, lambda: None) == [folder]
@@ -148,7 +147,7 @@ async def test_a_crashed_init_is_told_and_leaves_nothing(sandbox):
     folder = sandbox.folder
     await sandbox.stop()
     assert not folder.exists()
-    assert of_sandbox(str(folder)) == []
+    assert of_sandbox(str(folder), "sleep 5154") == []
 
 
 def test_many_sandboxes_leave_no_descriptor_thread_or_process(tmp_path: Path):
