@@ -68,7 +68,7 @@ from pathlib import Path
 from harbor_nb.sandbox import Image, Limits, Sandbox
 async def main():
     sandbox = await Sandbox.start(Image(), name="killed", mounts=[(Path(sys.argv[1]), "/mnt/x")], limits=Limits(1, 500))
-    await sandbox.exec("setsid sleep 5150 > /dev/null 2>&1 & nohup sleep 5151 > /dev/null 2>&1 &")
+    await sandbox.exec("setsid sleep " + sys.argv[2] + " > /dev/null 2>&1 & nohup sleep 5151 > /dev/null 2>&1 &")
     running = await sandbox.spawn("sleep 5152")
     asyncio.ensure_future(sandbox.exec("sleep 5153"))
     await asyncio.sleep(0.3)
@@ -106,21 +106,22 @@ def test_a_parent_killed_leaves_no_process_and_no_mount_and_the_next_sweep_remov
     (tmp_path / "tmp").mkdir()
     (tmp_path / "mounted").mkdir()
     env = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    slept = f"{os.getpid()}.5150"
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, tmp_path / "mounted"], env=env, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, tmp_path / "mounted", slept], env=env, stdout=subprocess.PIPE, text=True
     )
     folder = Path(child.stdout.readline().strip())
     assert folder.is_dir()
     assert folder.is_relative_to(tmp_path)
     groups = [Path(line) for line in (folder / "cgroups").read_text().split()]
-    assert len(of_sandbox(str(folder), "sleep 5150")) >= 5
+    assert len(of_sandbox(str(folder), f"sleep {slept}")) >= 5
     assert places.sweep(folder.parent, lambda: None) == []
     child.send_signal(signal.SIGKILL)
     child.wait()
     until = time.monotonic() + 10
-    while of_sandbox(str(folder), "sleep 5150") and time.monotonic() < until:
+    while of_sandbox(str(folder), f"sleep {slept}") and time.monotonic() < until:
         time.sleep(0.05)
-    assert of_sandbox(str(folder), "sleep 5150") == []
+    assert of_sandbox(str(folder), f"sleep {slept}") == []
     assert str(folder) not in Path("/proc/mounts").read_text()
     assert folder.exists()
     assert places.sweep(folder.parent, lambda: None) == [folder]
@@ -132,14 +133,14 @@ def test_a_sweep_comes_with_the_next_start(tmp_path: Path):
     env = os.environ | {"TMPDIR": str(tmp_path)}
     code = "import os\n" + CHILD.replace("await asyncio.sleep(600)", "os.kill(os.getpid(), 9)")
     for _ in range(2):
-        subprocess.run([sys.executable, "-c", code, tmp_path], env=env, capture_output=True)
+        subprocess.run([sys.executable, "-c", code, tmp_path, "5155"], env=env, capture_output=True)
     assert len(list(tmp_path.glob("harbor_nb-sandbox-*"))) <= 1
     places.sweep(tmp_path, lambda: None)
     assert list(tmp_path.glob("harbor_nb-sandbox-*")) == []
 
 
 async def test_a_crashed_init_is_told_and_leaves_nothing(sandbox):
-    await sandbox.exec("nohup sleep 5154 > /dev/null 2>&1 &")
+    await sandbox.exec(f"nohup sleep {os.getpid()}.5154 > /dev/null 2>&1 &")
     os.kill(sandbox._pid, signal.SIGKILL)
     await sandbox._init.wait()
     with pytest.raises(Exception, match="does not run"):
@@ -147,7 +148,7 @@ async def test_a_crashed_init_is_told_and_leaves_nothing(sandbox):
     folder = sandbox.folder
     await sandbox.stop()
     assert not folder.exists()
-    assert of_sandbox(str(folder), "sleep 5154") == []
+    assert of_sandbox(str(folder), f"sleep {os.getpid()}.5154") == []
 
 
 def test_many_sandboxes_leave_no_descriptor_thread_or_process(tmp_path: Path):
