@@ -62,6 +62,7 @@ class OwnerRecord(BaseModel):
     harbor_nb_version: str = ""
     environment: str = ""
     practice: bool = False
+    plays: str | None = None  # the practice plan, as `Practice.to_json` writes it
     recorded: bool = False
     fast_stop: bool = False
     temporary: str = ""

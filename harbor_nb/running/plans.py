@@ -13,6 +13,7 @@ from harbor_nb._redaction import SECRET_NAME, redactor
 from harbor_nb.errors import BadInputError, NotReadyError
 from harbor_nb.running import configs as _configs
 from harbor_nb.running.configs import LOCAL, nearest
+from harbor_nb.running.owner import OwnerRecord
 from harbor_nb.running.practice import described
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ class Plan(Shown):
         if not (config.get("tasks") or config.get("datasets") or config.get("source_jobs")):
             raise BadInputError(f"{path / 'config.json'} names no tasks; harbor_nb.repair({str(path)!r}) rebuilds it")
         config["jobs_dir"] = str(path.resolve().parent)
+        record = OwnerRecord.read(path)
+        fields = {"practice": record and (record.plays or record.practice)} | fields  # never at a vendor unasked
         return _of_config(config | {"job_name": _free_name(path.resolve().parent, path.name)}, fields)
 
     def launch(self, force: bool = False) -> "Jobs":

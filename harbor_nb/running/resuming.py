@@ -53,7 +53,7 @@ def resume(folder: Path, retry: Iterable[str] | str) -> list[str]:
         if forgotten := list(_forget(folder, again)):
             told.append(f"{len(forgotten)} trials run again")
         fresh = OwnerRecord.new(folder.name, environment, record.fast_stop if record else False)
-        spawn(folder, config, fresh, practice=record is not None and record.practice)
+        spawn(folder, config, fresh, practice=record and (record.plays or record.practice))
     return told
 
 
