@@ -12,6 +12,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 FILE = "harbor_nb.json"
+PREFIX = "harbor_nb-"  # of a runner's own temporary folder
 LIVE = frozenset({"starting", "running", "cancelling"})
 
 
