@@ -1,6 +1,8 @@
 """Are the keys there that an agent and its model need? A doubt warns; it does not block."""
 
+import contextlib
 import difflib
+import importlib
 import os
 from functools import cache
 
@@ -12,6 +14,12 @@ from harbor_nb.errors import BadInputError
 
 _ALIASES = {"bedrock": "amazon-bedrock", "gemini": "google", "together_ai": "together"}
 _NO_KEY = frozenset({"ollama", "ollama_chat", "hosted_vllm", "vllm", "lm_studio", "fake"})
+
+
+_PROVIDER_TABLES = (  # Harbor 0.25, 0.24
+    ("harbor.agents.agent_auth_resolution", "api_key_candidate_names"),
+    ("harbor.agents.model_connection", "api_key_envs"),
+)
 
 
 @cache
@@ -94,7 +102,10 @@ def _provider(model: str | None) -> str | None:
 
 
 def _provider_keys(provider: str) -> tuple[str, ...]:
-    """Give the names that hold a provider's key, from Harbor's own table."""
-    from harbor.agents.model_connection import PROVIDERS
-
-    return PROVIDERS[provider].api_key_envs if provider in PROVIDERS and provider not in _NO_KEY else ()
+    """Give the names that hold a provider's key, from Harbor's own table, wherever its version keeps that."""
+    names = [] if provider in _NO_KEY else [provider, *(name for name, used in _ALIASES.items() if used == provider)]
+    for module, field in _PROVIDER_TABLES:
+        with contextlib.suppress(ImportError):
+            table = importlib.import_module(module).PROVIDERS
+            return tuple(next((getattr(table[name], field) for name in names if name in table), ()))
+    return ()

@@ -33,9 +33,14 @@ def processes(record: OwnerRecord) -> list[psutil.Process]:
     return found
 
 
+def compose_name(trial: str) -> str:
+    """Give a trial's name as Harbor writes it into the name of a compose project."""
+    return re.sub(r"[^a-z0-9_-]", "-", trial.lower())
+
+
 def _projects(job: Path) -> re.Pattern[str] | None:
     """Match the compose projects of a job's trials; each trial's name ends in characters of chance."""
-    names = [re.sub(r"[^a-z0-9_-]", "-", child.name.lower()) for child in job.iterdir() if child.is_dir()]
+    names = [compose_name(child.name) for child in job.iterdir() if child.is_dir()]
     return re.compile(f"(?:{'|'.join(map(re.escape, names))})__.*") if names else None
 
 
