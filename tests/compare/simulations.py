@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from harbor_nb.results import intervals
 from harbor_nb.results import statistics as stat
 
 
@@ -63,8 +64,8 @@ def rates(
     for _ in range(runs):
         chances = difficulties(rng, tasks, kind)
         d, trials = one(rng, chances, shifted(rng, chances, gain, loss, sway), attempts, missing)
-        low, high, _ = stat.mean_interval(d, 0.95, binary=attempts == 1)
-        low90, high90, _ = stat.mean_interval(d, 0.90, binary=attempts == 1, cautious=True)
+        low, high, _ = intervals.mean_interval(d, 0.95, binary=attempts == 1)
+        low90, high90, _ = intervals.mean_interval(d, 0.90, binary=attempts == 1, cautious=True)
         p = stat.mcnemar(int((d > 0).sum()), int((d < 0).sum())) if attempts == 1 else stat.sign_flip(d, 2000)
         counts += [
             low > 0 or high < 0, p <= 0.05, two_proportions(*trials),
@@ -80,8 +81,8 @@ def _intervals(tasks, margin):
     gained, lost = (grid.ravel() for grid in np.meshgrid(np.arange(tasks + 1), np.arange(tasks + 1)))
     possible = gained + lost <= tasks
     gained, lost = gained[possible], lost[possible]
-    low, high, _ = stat.paired_counts(gained, lost, tasks, 0.95)
-    low90, high90, _ = stat.paired_counts(gained, lost, tasks, 0.90, cautious=True)
+    low, high, _ = intervals.paired_counts(gained, lost, tasks, 0.95)
+    low90, high90, _ = intervals.paired_counts(gained, lost, tasks, 0.90, cautious=True)
     mean = (gained - lost) / tasks
     half = 1.6448536 * np.sqrt(np.maximum((gained + lost) / tasks - mean**2, 0) / (tasks - 1))
     inside = (low90 > -margin) & (high90 < margin)
