@@ -1,6 +1,8 @@
 """Are the keys there that an agent and its model need? A doubt warns; it does not block."""
 
+import contextlib
 import difflib
+import importlib
 from functools import cache
 
 from harbor_nb.backends.findings import Readiness, finding
@@ -10,6 +12,10 @@ from harbor_nb.errors import BadInputError
 
 _ALIASES = {"bedrock": "amazon-bedrock", "gemini": "google", "together_ai": "together"}
 _NO_KEY = frozenset({"ollama", "ollama_chat", "hosted_vllm", "vllm", "lm_studio", "fake"})
+_PROVIDER_TABLES = (  # Harbor 0.25, 0.24
+    ("harbor.agents.agent_auth_resolution", "api_key_candidate_names"),
+    ("harbor.agents.model_connection", "api_key_envs"),
+)
 
 
 @cache
@@ -58,14 +64,15 @@ def check_agent(agent: str, model: str | None = None) -> Readiness:
 
 
 def _model_keys(model: str | None) -> Groups:
-    """Give the names that hold the key of a model's provider, from Harbor's own table."""
-    from harbor.agents.model_connection import PROVIDERS
-
+    """Give the names that hold the key of a model's provider: named before the slash, or told by the model's name."""
     provider, slash, _ = (model or "").partition("/")
-    if slash:
-        provider = _ALIASES.get(provider, provider)
-    else:
+    if not slash:
         rows = (row for row in _table().values() if row["kind"] == "model")
         provider = next((row["keys"] for row in rows if provider.lower().startswith(row["name"])), "")
-    known = provider in PROVIDERS and provider not in _NO_KEY
-    return tuple((name,) for name in PROVIDERS[provider].api_key_envs) if known else ()
+    provider = _ALIASES.get(provider, provider)
+    names = [] if provider in _NO_KEY else [provider, *(name for name, used in _ALIASES.items() if used == provider)]
+    for module, field in _PROVIDER_TABLES:
+        with contextlib.suppress(ImportError):
+            table = importlib.import_module(module).PROVIDERS
+            return tuple((key,) for name in names if name in table for key in getattr(table[name], field))
+    return ()
