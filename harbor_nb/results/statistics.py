@@ -55,7 +55,7 @@ def bca(differences: Array, level: float = 0.95, resamples: int = 10_000, seed: 
     skew = ((differences - mean) ** 3).sum() / (
         6 * ((differences - mean) ** 2).sum() ** 1.5
     )  # the jackknife's, of a mean
-    z: Array = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    z: Any = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
     ends = np.quantile(means, stats.norm.cdf(bias + z / (1 - skew * z)))
     return float(ends[0]), float(ends[1])
 

@@ -54,6 +54,17 @@ def shifted(rng, chances, gain, loss, sway):
     return np.clip(moved + sway * room * rng.choice([-1, 1], len(chances)), 0, 1)
 
 
+def _ends(d, level, attempts, *, cautious):
+    if attempts == 1:
+        return _counted(int((d > 0).sum()), int((d < 0).sum()), len(d), level, cautious)
+    return intervals.mean_interval(d, level, cautious=cautious)[:2]
+
+
+@cache
+def _counted(gained, lost, tasks, level, cautious):
+    return intervals.paired_counts(gained, lost, tasks, level, cautious=cautious)[:2]
+
+
 def rates(
     *, tasks, attempts, gain=0.0, loss=0.0, sway=0.0, kind="wide", missing=(0.1, 0.1), margin=0.05, runs=2000, seed=1
 ):
@@ -64,8 +75,10 @@ def rates(
     for _ in range(runs):
         chances = difficulties(rng, tasks, kind)
         d, trials = one(rng, chances, shifted(rng, chances, gain, loss, sway), attempts, missing)
-        low, high, _ = intervals.mean_interval(d, 0.95, binary=attempts == 1)
-        low90, high90, _ = intervals.mean_interval(d, 0.90, binary=attempts == 1, cautious=True)
+        low, high = _ends(d, 0.95, attempts, cautious=False)
+        low90, high90 = intervals.student(d, 0.90)
+        if -margin < low90 and high90 < margin:  # the cautious interval is never within Student's
+            low90, high90 = _ends(d, 0.90, attempts, cautious=True)
         p = stat.mcnemar(int((d > 0).sum()), int((d < 0).sum())) if attempts == 1 else stat.sign_flip(d, 2000)
         counts += [
             low > 0 or high < 0, p <= 0.05, two_proportions(*trials),
