@@ -75,12 +75,8 @@ def _check(values: Mapping[str, str]) -> None:
             raise CredentialsError("a name is letters, digits and '_', such as DAYTONA_API_KEY")
         if not isinstance(value, str):
             raise CredentialsError(f"the value of {name} is no text but {type(value).__name__}")
-        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value) or "${" in value:
+        if re.search(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]|\$\{", value):
             raise CredentialsError(f"the value of {name} holds a control character or ${{, which .env can't hold")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise CredentialsError(f"the value of {name} is not text that UTF-8 can hold") from None
 
 
 def _quoted(value: str) -> str:
