@@ -160,11 +160,9 @@ def _files(path: str | os.PathLike[str] | None) -> list[EnvFile]:
         return []
     if path is not None and named.is_dir() and named.name != ".env":
         named /= ".env"
-    beside = named.with_name(".env.local")
-    wanted = [named]
-    if named.name == ".env" and beside.exists():
-        wanted = [beside, *([named] if named.exists() else [])]
-    return [read_env(file) for file in wanted]
+    wanted = [named.with_name(".env.local"), named] if named.name == ".env" else [named]
+    there = [file for file in wanted if file.exists()]
+    return [read_env(file) for file in there or [named]]
 
 
 def _without_ours(homes: Mapping[str, EnvFile], files: list[EnvFile], notes: list[str]) -> dict[str, str]:

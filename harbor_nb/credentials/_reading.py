@@ -14,9 +14,9 @@ from dotenv.variables import Variable, parse_variables
 
 from harbor_nb.errors import CredentialsError
 
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
 
 @dataclass
@@ -83,9 +83,8 @@ def read_env(path: Path) -> EnvFile:
         CredentialsError: it can't be read, or is not text.
     """
     data = read_bytes(path)
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
-        text = data.decode(encoding)
+        text = data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise CredentialsError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
@@ -151,16 +150,13 @@ def file_notes(path: Path) -> list[str]:
 
 def git_sees(path: Path) -> bool | None:
     """Tell whether git holds the file (True) or could take it (False); None if it ignores it or is not there."""
-    for arguments, answer in ((["ls-files", "--error-unmatch"], True), (["check-ignore", "-q"], None)):
-        try:
-            done = subprocess.run(
-                ["git", *arguments, "--", path.name],
-                cwd=path.parent, capture_output=True, timeout=5, check=False, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        if done.returncode == 0:
-            return answer
-        if done.returncode > 1:
-            return None  # not in a repository
-    return False
+    look = ["git", "--no-optional-locks", "status", "--porcelain", "--ignored", "--untracked-files=normal", "--"]
+    try:
+        done = subprocess.run(
+            [*look, path.name], cwd=path.parent, capture_output=True, timeout=5, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode or done.stdout.startswith(b"!!"):
+        return None
+    return not done.stdout.startswith(b"??")
