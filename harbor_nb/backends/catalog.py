@@ -41,6 +41,11 @@ class EnvironmentRecord(NamedTuple):
         return alternatives(self.needs)
 
     @property
+    def needs_key(self) -> bool:
+        """Whether a key or login of yours is needed; every cloud wants one, also where its name is not known here."""
+        return bool(self.needs) or self.runs == "cloud"
+
+    @property
     def choices(self) -> str:
         """The alternatives as a person reads them."""
         return self.needs.replace("|", "or")
@@ -142,7 +147,7 @@ def _frame() -> "pd.DataFrame":
 def _row(one: EnvironmentRecord, readiness: "Readiness") -> dict[str, Any]:
     sdk = one.sdk or next(iter(distributions(one.name)), "")
     return one._asdict() | {
-        "needs_key": bool(one.needs) or one.runs == "cloud",
+        "needs_key": one.needs_key,
         "credentials": one.choices,
         "missing": "" if readiness.ready else " + ".join(one.missing()),
         "sdk": sdk,
