@@ -61,14 +61,10 @@ class EnvironmentRecord(NamedTuple):
 
 
 @cache
-def _table() -> dict[str, EnvironmentRecord]:
-    rows = read_table("harbor_nb.backends", "environments.csv")
-    return {row["name"]: EnvironmentRecord(*row.values()) for row in rows}
-
-
 def record(name: str) -> EnvironmentRecord:
     """Give an environment's record; one that a newer Harbor brings has its name and little else."""
-    return _table().get(name) or EnvironmentRecord(name, name.replace("-", " ").title(), "cloud")
+    row = read_table("harbor_nb.backends", "environments.csv").get(name)
+    return EnvironmentRecord(*row.values()) if row else EnvironmentRecord(name, name.replace("-", " ").title(), "cloud")
 
 
 RECORDS = {name: record(name) for name in FIRST_CLASS}

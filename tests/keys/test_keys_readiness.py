@@ -149,6 +149,7 @@ def test_a_key_that_waits_in_env_is_told():
         ("[me]\nactive = true\n", False, "no active profile with a token"),
         ("", False, "no active profile"),
         ("not toml [", False, "can't be read"),
+        ("me = 1\n", False, "can't be read"),
     ],
 )
 def test_modals_own_file_counts(text, ready, said):
