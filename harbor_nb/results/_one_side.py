@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from harbor_nb.results import _pairing, verdicts
+from harbor_nb.results import _measures, _pairing, verdicts
 from harbor_nb.results._differences import differences
 
 LEFT_OUT, ZERO = "left out", "counted as 0"
@@ -29,6 +29,8 @@ class Side:
         self.binary = bool(values.isin([0.0, 1.0]).all())
         self.differences = differences(self.used, by, found.baseline, other)
         self.read = bool((self.used["job_path"] != "").all())
+        self.phases = _measures.phases(self.used, found.key, found.baseline, other)
+        self.flips = _measures.flips(pairs, self.low + self.scale / 2)
         self.refused = self._refusal(repaired=found.repaired)
         self.rows: dict[str, Any] = {}
         self._estimates: dict[str, verdicts.Estimate] = {}

@@ -19,7 +19,8 @@ _OWN = {
     "unknown": "failure of unknown cause",
 }
 MISSING = [*_OWN.values(), "no reward and no failure recorded", "cancelled", "unreadable result"]
-COLUMNS = ["versus", "side", "reason", *TASK, "agent", "model", "trials", "left_out"]
+PAIRED = ["n_baseline", "n", "missing_baseline", "missing", "mean_baseline", "mean", "difference", "difference_if_zero"]
+COLUMNS = ["side", "reason", *TASK, "agent", "model", "trials", "left_out"]
 
 
 class Sides(NamedTuple):
@@ -218,4 +219,4 @@ def pair(found: Sides, other: str, invalid: pd.DataFrame | None = None) -> tuple
         rows.append(bad.assign(side=other, trials=bad["n"] + bad["n_baseline"]))
         pairs = pairs[~pd.MultiIndex.from_frame(pairs[list(TASK)]).isin(pd.MultiIndex.from_frame(bad[list(TASK)]))]
     excluded = pd.concat([*(row.assign(left_out=True) for row in rows), lost], ignore_index=True)
-    return pairs.reset_index(drop=True), excluded.assign(versus=other).reindex(columns=COLUMNS)
+    return pairs.reset_index(drop=True), excluded.reindex(columns=COLUMNS)
