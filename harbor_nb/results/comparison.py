@@ -249,7 +249,6 @@ def _assemble(found: _pairing.Sides, sides: list[Side], margin: float, outcome: 
             len(sides) > 1,
             f"{len(sides)} comparisons at once: verdicts and p_holm are corrected (Holm 1979), intervals not.",
         ),
-        (len(found.unsided), f"{len(found.unsided):,} trials have no {sides[0].by} and take no part."),
         (
             any(side.scale != 1 for side in sides),
             f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit.",
