@@ -25,6 +25,7 @@ compose-missing buildkit-missing missing-extra local-unavailable""".split()
 _MAYBE_LACKING = {"reward-missing", "reward-empty", "reward-unreadable", "verifier-crash", "agent-exit"}
 _CHAINED = ("verifier-transfer-failed",)  # their cause stands in the traceback
 _OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
+_OF_THE_MACHINE = ("out-of-memory", "disk-full")  # an agent's output tells these, and what is missing only by the way
 _LOOKED_AT = 500  # trials without an exception whose output is read
 _TO_NAME = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
 _UNKNOWN = KnownFailure("", "Not a failure that harbor_nb knows", _TO_NAME, "unknown")
@@ -172,8 +173,12 @@ def _group(part: "pd.DataFrame") -> dict[str, Any]:
     if nearer is not None and nearer.name not in _OF_A_PHASE:
         known, message = nearer, text  # the log of a trial without a result, or the cause of what was raised
     shown = ": ".join(part for part in (step and f"in the step {step}", exception, normalise(said)) if part)
-    if known is not None and known.name in _MAYBE_LACKING and (lacking := match(None, text, output=True)):
-        known, message = lacking, text  # what the output tells is nearer to the cause
+    if known is not None and known.name in _MAYBE_LACKING:  # what the output tells is nearer to the cause
+        lacking = match(None, text, output=True)
+        known, name, text = (
+            (lacking, name, text) if lacking else _printed(Path(row["path"]), step) or (known, name, text)
+        )
+        message = text if known.output else message
     title = exception or _text(row["status"]) or "unknown"
     return _made(part, known, phase, shown, title=title, detail=known and known.detail(message), log=name, text=text)
 
@@ -201,21 +206,25 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _printed(trial: Path, step: str | None = None) -> tuple[KnownFailure, str, str] | None:
+    """Return what the agent's or the tests' output tells of a failure, with the log's name and text."""
+    for part in ("agent", "verifier"):
+        name, text = log(trial, part, step)
+        known = match(None, text, output=True) if f"{part}/" in name else None
+        if known is not None and (part == "verifier" or known.name in _OF_THE_MACHINE):
+            return known, name, text
+    return None
+
+
 def _lacking(low: "pd.DataFrame") -> list[dict[str, Any]]:
     """Return what the output of trials that were scored below 1 tells of things that the image lacks."""
     seen: dict[tuple[Any, ...], list[int]] = {}
     told: dict[tuple[Any, ...], tuple[KnownFailure, str, str]] = {}
     for place, (path, environment) in enumerate(zip(low["path"][:_LOOKED_AT], low["environment"], strict=False)):
-        for part in ("agent", "verifier"):
-            name, text = log(Path(path), part)
-            known = match(None, text, output=True) if part in name else None
-            if known is not None and (part == "verifier" or known.name == "out-of-memory"):
-                break  # an agent that looks around meets much that is not there
-            known = None
-        if known is not None:
-            key = (known.name, known.detail(text), environment)
+        if printed := _printed(Path(path)):
+            key = (printed[0].name, printed[0].detail(printed[2]), environment)
             seen.setdefault(key, []).append(place)
-            told.setdefault(key, (known, name, text))
+            told.setdefault(key, printed)
     made = [
         _made(low.iloc[seen[key]], known, "verifier", "", detail=key[1], log=name, text=text, scored=True)
         for key, (known, name, text) in told.items()
