@@ -1,5 +1,6 @@
 """Why trials failed: grouped, each with its cause, whose fault it is, what is so now, and the line that mends it."""
 
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ _MAYBE_LACKING = {"reward-missing", "reward-empty", "reward-unreadable", "verifi
 _CHAINED = ("verifier-transfer-failed",)  # their cause stands in the traceback
 _OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
 _OF_THE_MACHINE = ("out-of-memory", "disk-full")  # an agent's output tells these, and what is missing only by the way
+_OTHER = {"docker": "local", "local": "docker"}
 _LOOKED_AT = 500  # trials without an exception whose output is read
 _TO_NAME = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
 _UNKNOWN = KnownFailure("", "Not a failure that harbor_nb knows", _TO_NAME, "unknown")
@@ -174,11 +176,11 @@ def _group(part: "pd.DataFrame") -> dict[str, Any]:
         known, message = nearer, text  # the log of a trial without a result, or the cause of what was raised
     shown = ": ".join(part for part in (step and f"in the step {step}", exception, normalise(said)) if part)
     if known is not None and known.name in _MAYBE_LACKING:  # what the output tells is nearer to the cause
-        lacking = match(None, text, output=True)
-        known, name, text = (
-            (lacking, name, text) if lacking else _printed(Path(row["path"]), step) or (known, name, text)
-        )
-        message = text if known.output else message
+        own = phase != "verifier" and (match(None, text, output=True), name, text)
+        lacking = own or _printed(Path(row["path"]), step)
+        if lacking and lacking[0]:
+            known, name, text = lacking
+            message = text
     title = exception or _text(row["status"]) or "unknown"
     return _made(part, known, phase, shown, title=title, detail=known and known.detail(message), log=name, text=text)
 
@@ -269,13 +271,17 @@ def _make_typable(group: dict[str, Any], many: bool) -> None:
     """Make the fix a line that works when typed: for several jobs, and never to where it failed or can't run."""
     from harbor_nb.backends.readiness import check
 
-    fix, options = group["fix"], group["options"]
-    for target, other in (("docker", "local"), ("local", "docker")):
-        if f'environment="{target}"' in fix and (group["environment"] == target or not check(target).ready):
-            fix = fix.replace(f'environment="{target}"', f'environment="{other}"')
-            break
-    options = [(title, line) for title, line in options if f'environment="{group["environment"]}"' not in line]
-    if group["scored"]:  # these have a reward, and are not failed to `repair`
+    def works(line: str) -> bool:
+        named = [target for target in ("docker", "local") if f'environment="{target}"' in line]
+        return all(group["environment"] != target and check(target).ready for target in named)
+
+    fix = group["fix"]
+    if not works(fix):
+        fix = re.sub('environment="(docker|local)"', lambda found: f'environment="{_OTHER[found[1]]}"', fix)
+    options = [(title, line) for title, line in group["options"] if works(line)]
+    if group["rewards"] and group["reward_counts"]:  # these are not failed to `repair`
+        fix = fix.replace('only="failed"', 'only="errors"')
+    if group["scored"]:  # nor did these raise anything
         fix = fix.replace('only="failed"', f"only={group['names'][:20]!r}")
     group["fix"] = _plural(fix) if many else fix
     group["options"] = [(title, _plural(line) if many else line) for title, line in options]
