@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.local, pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.local, pytest.mark.timeout(300)]
 
 APP = """
 import harbor_nb
@@ -187,7 +187,6 @@ def test_a_pasted_key_is_in_no_file(lab, new_page, picture, jobs, tmp_path):
     assert [str(path) for path in places if path.is_file() and CANARY.encode() in path.read_bytes()] == []
 
 
-@pytest.mark.deep
 def test_the_monitor_is_stale_after_a_restart_and_true_after_its_cell_runs_again(lab, new_page, picture, jobs):
     page = new_page()
     slow = write_slow_task(lab.folder / "slow-restart")
