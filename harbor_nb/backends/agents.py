@@ -74,5 +74,6 @@ def _model_keys(model: str | None) -> Groups:
     for module, field in _PROVIDER_TABLES:
         with contextlib.suppress(ImportError):
             table = importlib.import_module(module).PROVIDERS
-            return tuple((key,) for name in names if name in table for key in getattr(table[name], field))
+            keys = [key for name in names if name in table for key in getattr(table[name], field)]
+            return tuple((key,) for key in dict.fromkeys(keys))
     return ()

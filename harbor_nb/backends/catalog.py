@@ -1,11 +1,12 @@
 """The environment types: what each is for, and whether it can run a job here."""
 
 import os
+import re
 import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -76,6 +77,14 @@ def sdk_version(distribution: str) -> str | None:
         return None
 
 
+@cache
+def distributions(extra: str) -> tuple[str, ...]:
+    """Give the packages behind one of Harbor's extras, the vendor's own first; none of no extra."""
+    lines = [line for line in requires("harbor") or () if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", line)]
+    names = [re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0] for line in lines]
+    return tuple(sorted((n for n in names if n != "harbor"), key=lambda n: n == "dockerfile-parse"))
+
+
 _seen: dict[str, Any] = {}
 
 
@@ -131,7 +140,7 @@ def _frame() -> "pd.DataFrame":
 
 
 def _row(one: EnvironmentRecord, readiness: "Readiness") -> dict[str, Any]:
-    sdk = one.sdk or readiness.sdk
+    sdk = one.sdk or next(iter(distributions(one.name)), "")
     return one._asdict() | {
         "needs_key": bool(one.needs) or one.runs == "cloud",
         "credentials": one.choices,

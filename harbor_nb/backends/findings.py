@@ -45,7 +45,6 @@ class Readiness(Shown):
 
     name: str
     findings: tuple[Finding, ...] = ()
-    sdk: str = ""
     live: bool = False  # the vendor was asked
 
     def __post_init__(self) -> None:

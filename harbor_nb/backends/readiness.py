@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harbor_nb.backends.catalog import FIRST_CLASS, EnvironmentRecord, record, sdk_version
+from harbor_nb.backends.catalog import FIRST_CLASS, EnvironmentRecord, distributions, record, sdk_version
 from harbor_nb.backends.findings import Finding, Readiness, finding
 from harbor_nb.backends.keys import key_findings
 from harbor_nb.backends.practice import settings
@@ -74,8 +74,6 @@ def _other(name: str) -> Readiness:
 
 
 def _sdk(environment: EnvironmentRecord) -> Iterable[Finding]:
-    from harbor_nb.backends.preflight import distributions
-
     for package in dict.fromkeys((environment.sdk, *distributions(environment.name))):
         if sdk_version(package) is None:
             kind = "old-sdk-name" if sdk_version(f"{package}-sdk") else "no-sdk"
