@@ -2,7 +2,6 @@
 
 from typing import Any
 
-
 from harbor_nb.results import _measures, _pairing, verdicts
 from harbor_nb.results._differences import differences
 
