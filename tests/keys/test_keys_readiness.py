@@ -149,6 +149,7 @@ def test_a_key_that_waits_in_env_is_told():
         ("[me]\nactive = true\n", False, "no active profile with a token"),
         ("", False, "no active profile"),
         ("not toml [", False, "can't be read"),
+        ("me = 1\n", False, "can't be read"),
     ],
 )
 def test_modals_own_file_counts(text, ready, said):
@@ -321,9 +322,9 @@ async def test_a_preflight_that_misbehaves_is_contained(name, ready, said, monke
 def test_a_preflight_that_hangs_is_given_up(name, monkeypatch):
     Path("bad_environments.py").write_text(BAD)
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    monkeypatch.setattr(preflight, "LIMIT_SEC", 4.0)
+    monkeypatch.setattr(preflight, "LIMIT_SEC", 2.0)
     told = harbor_nb.check(f"bad_environments:{name}")
-    assert "did not answer in 4 s" in told.reason
+    assert "did not answer in 2 s" in told.reason
 
 
 def test_local_that_is_not_possible_blocks(monkeypatch):
