@@ -14,18 +14,7 @@ from harbor_nb.errors import HarborNbError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The notebook face of Harbor."
 )
-_PACKAGES = (
-    "harbor",
-    "harbor-nb",
-    "pandas",
-    "ipywidgets",
-    "ipykernel",
-    "jupyterlab",
-    "docker",
-    "daytona",
-    "e2b",
-    "modal",
-)
+_PACKAGES = "harbor harbor-nb pandas ipywidgets ipykernel jupyterlab docker daytona e2b modal".split()
 
 
 @app.command()
@@ -90,7 +79,8 @@ def lab(
     print(f"The lessons are in {folder}")
     if start:
         os.chdir(folder)
-        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab"])  # noqa: S606 - Ctrl-C and signals reach it
+        as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # usual in a container
+        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *as_root])  # noqa: S606 - Ctrl-C and signals reach it
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as ipw
 import traitlets as t
 
-from harbor_nb._display import render
+from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
 from harbor_nb.widgets.parts import Panel, Pulse, Table, call
 from harbor_nb.widgets.watching import FINAL, Watch, known
@@ -52,10 +52,8 @@ class JobMonitor(Panel):
         self._faults = ipw.HTML()
         self._table = Table(columns=COLUMNS, label="Trials", noun="trial", empty="No trial has started yet")
         self._which = ipw.Dropdown(description="Job", layout=ipw.Layout(width="22em", display="none"))
-        self._cancel = ipw.Button(description="Cancel", tooltip="Stop gracefully; sandboxes are removed", icon="stop")
-        self._resume = ipw.Button(
-            description="Resume", tooltip="Run what is missing, was cancelled or failed", icon="play"
-        )
+        self._cancel = ipw.Button(tooltip="Stop gracefully; sandboxes are removed", icon="stop")
+        self._resume = ipw.Button(tooltip="Run what is missing, was cancelled or failed", icon="play")
         self._kind = ipw.ToggleButtons(options=["agent", "verifier", "trial"], description="Log")
         self._log = ipw.HTML()
         self._detail = ipw.VBox([self._kind, self._log], layout=ipw.Layout(display="none"))
@@ -67,6 +65,7 @@ class JobMonitor(Panel):
         t.link((self._table, "selected"), (self, "selected"))
         self.observe(lambda _: self._show_log(), "selected")
         self._kind.observe(lambda _: self._show_log(), "value")
+        self._which.observe(lambda _: self._name_buttons(), "value")
         self.watch(jobs)
 
     def watch(self, jobs: Any = None) -> None:
@@ -78,6 +77,7 @@ class JobMonitor(Panel):
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
         self._which.value = self._which.options[0]
+        self._name_buttons()
         self._body.layout.display, self._which.layout.display = ("" if len(names) > n else "none" for n in (0, 1))
         paths = [str(job.path) for job in found]
         self._show_code(call("attach", *paths) if len(paths) < 2 else call("JobMonitor", paths))
@@ -154,10 +154,18 @@ class JobMonitor(Panel):
         counts = watch.counts()
         rewards = [row["reward"] for row in watch.rows.values() if row["reward"] is not None]
         mean = f"{sum(rewards) / len(rewards):.3g}" if rewards else None
-        return {"name": watch.name, "state": watch.state, "counts": counts, "mean": mean, "scored": len(rewards)}
+        told = {"name": watch.name, "labels": watch.labels, "state": watch.state}
+        return {**told, "counts": counts, "mean": mean, "scored": len(rewards)}
 
     def _chosen(self) -> list[Watch]:
         return [watch for watch in self._watches if self._which.value in ("all", watch.name)]
+
+    def _name_buttons(self) -> None:
+        """Say on each button whose it is: a page may hold several monitors."""
+        chosen = self._chosen()
+        what = clean(chosen[0].name, 40) if len(chosen) == 1 else f"all {len(chosen)} jobs"
+        self._cancel.description, self._resume.description = f"Cancel {what}", f"Resume {what}"
+        self._table.label = f"Trials of {what}"
 
     def _act(self, verb: str) -> None:
         again = verb == "resume"
@@ -197,7 +205,7 @@ class JobMonitor(Panel):
         return None, ""
 
     def _picture(self) -> dict[str, Any]:
-        lines = [f"{watch.name}: {watch.state}, {watch.counts()}" for watch in self._watches]
+        lines = [", ".join([f"{w.name}: {w.state}", *w.labels, str(w.counts())]) for w in self._watches]
         rows = [row[:6] for row in self._table.rows[:200]]
         columns = [column["label"] for column in COLUMNS[:6]]
         text = "; ".join(lines).replace("{", "").replace("}", "").replace("'", "") or "No job lives"

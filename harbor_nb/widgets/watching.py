@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harbor_nb.known_failures import KnownFailure, match
+from harbor_nb.results.reading import JobFolder
 
 FINAL = frozenset({"finished", "cancelled", "failed", "lost", "unknown"})
 _PHASES = {
@@ -29,6 +30,8 @@ class Watch:
     def __init__(self, job: Any) -> None:
         self.job = job
         self.name = str(job.name)
+        folder = JobFolder(str(job.path))
+        self.labels = [label for label in ("practice", "recorded") if folder.flag(label)]
         self.rows: dict[str, dict[str, Any]] = {}
         self.touched: dict[str, None] = {}  # trials that changed since the last drawing
         self.state = "unknown"
