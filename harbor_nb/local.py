@@ -23,8 +23,9 @@ class LocalEnvironment(BaseEnvironment):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._sandbox: Sandbox | None = None
-        self._binds = [_bind(mount) for mount in kwargs.get("mounts") or []]
         super().__init__(*args, **kwargs)
+        # From 0.25 on Harbor tells apart what is bound to the host and what is only a folder inside.
+        self._binds = [_bind(mount) for mount in getattr(self, "_host_mounts", self._mounts)]
 
     @staticmethod
     @override
@@ -39,7 +40,9 @@ class LocalEnvironment(BaseEnvironment):
     @classmethod
     @override
     def resource_capabilities(cls) -> EnvironmentResourceCapabilities:
-        return EnvironmentResourceCapabilities(cpu_limit=True, memory_limit=True)
+        # Harbor 0.24 does not know fractional_cpus, and ignores it.
+        able = ("cpu_limit", "memory_limit", "fractional_cpus")
+        return EnvironmentResourceCapabilities.model_validate(dict.fromkeys(able, True))
 
     @classmethod
     @override
@@ -88,6 +91,7 @@ class LocalEnvironment(BaseEnvironment):
         )
         folders = ("/solution", "/tests", self.task_env_config.workdir or image.workdir)
         await self._sandbox.exec(["mkdir", "-p", *folders], cwd="/", user="root")
+        await self.ensure_dirs(self._mount_targets(writable_only=True))
         self._tell(image.from_image)
 
     def _tell(self, from_image: str) -> None:

@@ -1,17 +1,18 @@
 """Harbor's own preflight of any environment, in a child process: there it may exit, hang or end an event loop."""
 
-import json
+import logging
 import os
 import re
-import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cache
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
+from logging.handlers import BufferingHandler
 from typing import Any
 
-from harbor_nb.backends.catalog import FIRST_CLASS, record
+from harbor_nb.backends.catalog import FIRST_CLASS, record, sdk_version
 from harbor_nb.backends.child import ask_child
-from harbor_nb.backends.readiness import LIMIT_SEC, Finding, Readiness, blocks, warns
+from harbor_nb.backends.findings import LIMIT_SEC, Readiness, finding
 
 
 def preflights(name: str | None = None) -> dict[str, Readiness]:
@@ -21,7 +22,7 @@ def preflights(name: str | None = None) -> dict[str, Readiness]:
     names = next((one["names"] for one in said if "names" in one), [name] if name else [])
     told = {one["name"]: _readiness(**one) for one in said if "kind" in one}
     gone = f"did not answer in {LIMIT_SEC:.0f} s" if code is None else f"ended with code {code} {error}".strip()
-    lost = (Finding("warns", f"Harbor's preflight {gone}", "try again"),)
+    lost = (finding("harbor-gone", text=gone),)
     return {one: told.get(one, Readiness(one, lost)) for one in names}
 
 
@@ -32,89 +33,74 @@ def known_environments() -> list[str]:
     return list(dict.fromkeys([*FIRST_CLASS, *(kind.value for kind in EnvironmentType)]))
 
 
-def _readiness(name: str, kind: str, text: str, extra: str | None) -> Readiness:
-    text, docs, lacks = " ".join(text.split()), record(name).docs or "see its docs", record(name).missing()
-    first, _, rest = text.partition(". ")
+def _readiness(name: str, kind: str, text: str, extra: str) -> Readiness:
+    one, text = record(name), " ".join(text.split())
+    first, _, rest = text.removesuffix(".").partition(". ")
     module = re.search(r"No module named '(\w+)", text)
-    package = f"'harbor[{extra}]'" if extra else module[1] if module else "what is missing"
-    add = f"add {' and '.join(f'{key}=...' for key in lacks)} to .env"
-    kinds = {
-        "missing": blocks(f"not installed: {text}", f"type: pip install {package}"),
-        "import": blocks(text.split(" Install ")[0], f"type: pip install {package}"),
-        "exit": blocks(first.rstrip("."), add if lacks else rest.rstrip(".") or docs),
-        "error": warns(f"Harbor's preflight failed: {text}", docs),
-        "unchecked": warns("Harbor checks nothing beforehand for it, so only a trial can tell", docs),
-        "warned": warns(first, docs),
-    }
-    sdk = next(iter(distributions(extra)), "") if extra else ""
-    return Readiness(name, (kinds[kind],) if kind in kinds else (), sdk)
+    lacks = one.missing()
+    if any(key in text for key in lacks):
+        rest = f"add {' and '.join(f'{key}=...' for key in lacks)} to .env"
+    if kind == "passed" and lacks:
+        kind = "unasked"
+    docs = one.docs or "see its docs"
+    values = {
+        "text": text, "first": first, "rest": rest or docs, "docs": docs, "needs": one.choices,
+        "package": f"'harbor[{extra}]'" if extra else module[1] if module else "what is missing",
+    }  # fmt: skip
+    findings = () if kind == "passed" and ":" in name else (finding(f"harbor-{kind}", **values),)
+    return Readiness(name, findings, next(iter(distributions(extra)), ""))
 
 
 @cache
 def distributions(extra: str) -> tuple[str, ...]:
-    """Give the packages behind one of Harbor's extras, the vendor's own first."""
+    """Give the packages behind one of Harbor's extras, the vendor's own first; none of no extra."""
     lines = [line for line in requires("harbor") or () if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", line)]
     names = [re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0] for line in lines]
     return tuple(sorted((n for n in names if n != "harbor"), key=lambda n: n == "dockerfile-parse"))
 
 
-def _ask(name: str, entry: Any) -> dict[str, Any]:
-    import logging
-
-    from harbor.environments.base import BaseEnvironment
-    from harbor.environments.factory import EnvironmentFactory, _load_environment_class
-
-    extra = entry.pip_extra if entry else None
-    answer: dict[str, Any] = {"name": name, "kind": "ok", "text": "", "extra": extra}
-    for distribution in distributions(extra) if extra else ():
-        try:
-            version(distribution)
-        except PackageNotFoundError:
-            return answer | {"kind": "missing", "text": distribution}
-    warned: list[str] = []
-
-    class Warned(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            warned.append(record.getMessage())
-
-    handler = Warned(logging.WARNING)
-    logger = logging.getLogger(entry.module) if entry else logging.getLogger()
-    logger.addHandler(handler)
-    try:
-        if entry is None:
-            EnvironmentFactory.run_preflight(None, name)
-        else:
-            from harbor.models.environment_type import EnvironmentType
-
-            kind = EnvironmentType(name)
-            EnvironmentFactory.run_preflight(kind)
-            if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
-                return answer | {"kind": "unchecked"}
-    except SystemExit as error:
-        return answer | {"kind": "exit", "text": str(error)}
-    except ImportError as error:
-        return answer | {"kind": "import", "text": str(error.__cause__ or error)}
-    except BaseException as error:  # noqa: BLE001 - whatever a preflight raises is an answer
-        return answer | {"kind": "error", "text": f"{type(error).__name__}: {error}"}
-    finally:
-        logger.removeHandler(handler)
-    return answer | {"kind": "warned" if warned else "ok", "text": " ".join(warned)}
-
-
-def _main(wanted: list[str]) -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a preflight prints is no answer
+def answers(*wanted: str) -> Iterator[dict[str, Any]]:
+    """In the child: give the names, then how each of them answers."""
     from harbor.environments.factory import _ENVIRONMENT_REGISTRY
 
     known = {kind.value: entry for kind, entry in _ENVIRONMENT_REGISTRY.items()}
     names = wanted or [name for name in known if name not in FIRST_CLASS]
-    answers.write(json.dumps({"names": names}) + "\n")
+    yield {"names": names}
     with ThreadPoolExecutor(8) as pool:
         for asked in as_completed([pool.submit(_ask, name, known.get(name)) for name in names]):
-            answers.write(json.dumps(asked.result()) + "\n")
-    answers.flush()
-    os._exit(0)  # nothing that a preflight has started keeps this process
+            yield asked.result()
 
 
-if __name__ == "__main__":
-    _main(sys.argv[1:])
+def _ask(name: str, entry: Any) -> dict[str, str]:
+    extra = (entry and entry.pip_extra) or ""
+    lacks = next((one for one in distributions(extra) if sdk_version(one) is None), None)
+    kind, text = ("extra", lacks) if lacks else _preflight(name, entry)
+    return {"name": name, "kind": kind, "text": text, "extra": extra}
+
+
+def _preflight(name: str, entry: Any) -> tuple[str, str]:
+    from harbor.environments.base import BaseEnvironment
+    from harbor.environments.factory import EnvironmentFactory, _load_environment_class
+    from harbor.models.environment_type import EnvironmentType
+
+    logger, warned = logging.getLogger(entry.module if entry else None), BufferingHandler(1000)
+    warned.setLevel(logging.WARNING)
+    logger.addHandler(warned)
+    try:
+        if entry is None:
+            EnvironmentFactory.run_preflight(None, name)
+        else:
+            kind = EnvironmentType(name)
+            EnvironmentFactory.run_preflight(kind)
+            if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
+                return "unchecked", ""
+    except SystemExit as error:
+        return "exit", str(error)
+    except ImportError as error:
+        return "import", str(error.__cause__ or error).split(" Install ")[0]
+    except BaseException as error:  # noqa: BLE001 - whatever a preflight raises is an answer
+        return "error", f"{type(error).__name__}: {error}"
+    finally:
+        logger.removeHandler(warned)
+    texts = [record.getMessage() for record in warned.buffer]
+    return ("warned", " ".join(texts)) if texts else ("passed", "")

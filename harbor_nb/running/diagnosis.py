@@ -141,7 +141,7 @@ def diagnose(x: Any) -> Diagnosis:
 
 def _without_dead(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Return the trials, those of a runner that is gone cancelled; a frame takes them for running for a minute more."""
-    from harbor_nb.running.handles import Job
+    from harbor_nb.running.job import Job
 
     going = frame["status"].isin(["running", "pending"])
     dead = [job for job in frame["job_path"][going].unique() if Job(Path(job)).state == "lost"]

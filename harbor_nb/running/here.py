@@ -13,7 +13,7 @@ from harbor_nb.running.owner import OwnerRecord
 from harbor_nb.running.runner import work
 
 if TYPE_CHECKING:
-    from harbor_nb.running.handles import Job
+    from harbor_nb.running.job import Job
     from harbor_nb.running.plans import Plan
 
 _MOST_TRIALS = 5
@@ -42,7 +42,7 @@ def run(plan: "Plan") -> "Job":
     """Run the plan's one job on this process's own event loop and wait for it."""
     import rich
 
-    from harbor_nb.running.handles import Job
+    from harbor_nb.running.job import Job
 
     number = plan.n_trials
     if len(plan.configs) != 1 or number is None or number > _MOST_TRIALS:

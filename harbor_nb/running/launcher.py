@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BadInputError, JobExistsError
-from harbor_nb.running.owner import LIVE, OwnerRecord, remember_launch
+from harbor_nb.running.owner import LIVE, PREFIX, OwnerRecord, remember_launch
 from harbor_nb.running.practice import handed
 
 if TYPE_CHECKING:
-    from harbor_nb.running.handles import Job
+    from harbor_nb.running.job import Job
 
 _LEAST_FREE_BYTES = 100 * 2**20
 _PIPE_BYTES = 2**20
@@ -59,10 +59,10 @@ def spawn(
     practice: Any = None,
 ) -> "Job":  # fmt: skip
     """Start the runner of a job folder; the config goes by a pipe, so no argument and no file holds a value of it."""
-    from harbor_nb.running.handles import Job
+    from harbor_nb.running.job import Job
 
     given_practice = handed(practice, record)
-    record.temporary = tempfile.mkdtemp(prefix="harbor_nb-")  # a folder without a .env; ours to remove
+    record.temporary = tempfile.mkdtemp(prefix=PREFIX)  # a folder without a .env; ours to remove
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(_own_paths()), "TMPDIR": record.temporary}
     known = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the runner hears it once it can answer
     with (folder / "harbor_nb.log").open("a") as log:

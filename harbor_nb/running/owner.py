@@ -12,6 +12,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 FILE = "harbor_nb.json"
+PREFIX = "harbor_nb-"  # of a runner's own temporary folder
 LIVE = frozenset({"starting", "running", "cancelling"})
 
 
@@ -62,6 +63,7 @@ class OwnerRecord(BaseModel):
     harbor_nb_version: str = ""
     environment: str = ""
     practice: bool = False
+    plays: str | None = None  # the practice plan, as `Practice.to_json` writes it
     recorded: bool = False
     fast_stop: bool = False
     temporary: str = ""

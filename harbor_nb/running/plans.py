@@ -13,10 +13,12 @@ from harbor_nb._redaction import SECRET_NAME, redactor
 from harbor_nb.errors import BadInputError, NotReadyError
 from harbor_nb.running import configs as _configs
 from harbor_nb.running.configs import LOCAL, nearest
+from harbor_nb.running.owner import OwnerRecord
 from harbor_nb.running.practice import described
 
 if TYPE_CHECKING:
-    from harbor_nb.running.handles import Job, Jobs
+    from harbor_nb.running.handles import Jobs
+    from harbor_nb.running.job import Job
 
 _OURS = frozenset({"job_name", "tasks", "agents", "n_attempts", "jobs_dir", "quiet"})
 
@@ -67,11 +69,10 @@ class Plan(Shown):
 
         return text(preview(self))
 
-    def _repr_html_(self, details: bool = True) -> str:
+    def _repr_html_(self) -> str:
         from harbor_nb.running.previews import preview
 
-        told = {"command": self.command, "yaml": self.yaml} if details else {"command": "", "yaml": ""}
-        return render("plan", **preview(self), **told)
+        return render("plan", **preview(self), command=self.command, yaml=self.yaml)
 
     @classmethod
     def from_config(cls, file: str | Path, **fields: Any) -> "Plan":
@@ -139,6 +140,8 @@ class Plan(Shown):
         if not (config.get("tasks") or config.get("datasets") or config.get("source_jobs")):
             raise BadInputError(f"{path / 'config.json'} names no tasks; harbor_nb.repair({str(path)!r}) rebuilds it")
         config["jobs_dir"] = str(path.resolve().parent)
+        record = OwnerRecord.read(path)
+        fields = {"practice": record and (record.plays or record.practice)} | fields  # never at a vendor unasked
         return _of_config(config | {"job_name": _free_name(path.resolve().parent, path.name)}, fields)
 
     def launch(self, force: bool = False) -> "Jobs":
@@ -263,7 +266,7 @@ def plan(
         fast_stop: end docker sandboxes at once after a trial; False waits 10 s for each as Harbor does.
         task_names: patterns; only tasks with such a name.
         exclude_task_names: patterns; no task with such a name.
-        n_tasks: at most so many tasks.
+        n_tasks: at most so many tasks of the folders, and of each dataset.
         **fields: other fields of Harbor's `JobConfig`, under Harbor's names; `environment` holds settings for all.
 
     Returns:

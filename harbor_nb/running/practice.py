@@ -35,8 +35,8 @@ def described(practice: Any, environments: Any) -> Practice | None:
 def handed(practice: Any, record: OwnerRecord) -> str | None:
     """Label the job, and give its runner what it plays; the docker job of a rehearsal is part of the rehearsal."""
     made = Practice.of(practice)
-    record.practice = made is not None
-    return made.to_json() if made is not None and record.environment in VENDORS else None
+    record.practice, record.plays = made is not None, made.to_json() if made is not None else None
+    return record.plays if record.environment in VENDORS else None
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from harbor_nb.running.switching import apply_settings, refuse, switch
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harbor_nb.running.handles import Job, Jobs
+    from harbor_nb.running.handles import Jobs
+    from harbor_nb.running.job import Job
 
 _SPOILED = frozenset(
     """key-missing key-half key-refused docker-not-found docker-not-running docker-no-permission
@@ -186,7 +187,8 @@ def find_broken(folder: Any = "jobs") -> "Jobs":
         >>> harbor_nb.repair(harbor_nb.find_broken("jobs"), environment="docker").launch()  # doctest: +SKIP
     """
     from harbor_nb.running.diagnosis import diagnose
-    from harbor_nb.running.handles import Job, Jobs
+    from harbor_nb.running.handles import Jobs
+    from harbor_nb.running.job import Job
 
     found = {path for group in diagnose(folder).groups if group["failure"] in _SPOILED for path in group["jobs"]}
     return Jobs(Job(Path(path)) for path in sorted(found))

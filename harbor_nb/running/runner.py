@@ -59,27 +59,48 @@ async def work(config: Any, record: OwnerRecord, folder: Path, events: EventLog)
         await job.run()
 
 
-async def _run(config: dict[str, Any], folder: Path, record: OwnerRecord) -> None:
+async def _run(given: dict[str, Any], folder: Path, record: OwnerRecord) -> None:
     events = EventLog(folder)
     beat = asyncio.create_task(_beat(record, folder))
-    job = asyncio.create_task(work(config, record, folder, events))
 
     def stop() -> None:
         events.add("cancel" if record.state != "cancelling" else "cancel_again")
-        if record.state != "cancelling":  # a second cancel would change nothing for the better
+        if record.state != "cancelling" and not job.done():  # a second cancel would change nothing for the better
             record.state = "cancelling"
             job.cancel()
             record.write(folder)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    state, error = "finished", None
     try:
-        await job
-        record.state, record.exit = "finished", 0
+        with practice_cloud(given["practice"], record):
+            job = asyncio.create_task(work(given["config"], record, folder, events))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+            await job
     except asyncio.CancelledError:
-        record.state, record.exit = "cancelled", 0
-    finally:
-        beat.cancel()
-        events.add("job_end", state=record.state)
+        if record.state != "cancelling":  # what ended the loop itself is told by main
+            raise
+        state = "cancelled"
+    except Exception as raised:  # noqa: BLE001 - the record must tell how it ended
+        state, error = "failed", raised
+    beat.cancel()
+    events.add("job_end", state=state)
+    _end(record, folder, given["config"], state, error)
+
+
+def _end(
+    record: OwnerRecord, folder: Path, config: dict[str, Any], state: str, error: BaseException | None = None
+) -> None:
+    """Write how the job ended, once: from then on a resume may own the folder, while threads of Harbor hold us."""
+    if record.exit is not None:
+        return
+    if error is not None:
+        print(redact("".join(traceback.format_exception(error))))  # noqa: T201 - into harbor_nb.log
+        record.error = _told(error)
+    if not (folder / "config.json").exists():  # Harbor never came to write it; who resumes or repairs needs it
+        (folder / "config.json").write_text(json.dumps(config, indent=4))
+    shutil.rmtree(record.temporary, ignore_errors=True)
+    record.state, record.exit, record.heartbeat_at = state, int(state == "failed"), now()
+    record.write(folder)
 
 
 def _told(error: BaseException) -> str:
@@ -103,17 +124,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_EARLY))
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        with practice_cloud(given["practice"], record):
-            asyncio.run(_run(given["config"], folder, record))
+        asyncio.run(_run(given, folder, record))
     except BaseException as error:  # noqa: BLE001 - SystemExit too: the record must tell how it ended
-        print(redact(traceback.format_exc()))  # noqa: T201 - into harbor_nb.log
-        early = str(error) == _EARLY
-        record.state, record.exit, record.error = "cancelled" if early else "failed", int(not early), _told(error)
-    if not (folder / "config.json").exists():  # Harbor never came to write it; who resumes or repairs needs it
-        (folder / "config.json").write_text(json.dumps(given["config"], indent=4))
-    record.heartbeat_at = now()
-    record.write(folder)
-    shutil.rmtree(record.temporary, ignore_errors=True)
+        _end(record, folder, given["config"], "cancelled" if str(error) == _EARLY else "failed", error)
     return record.exit or 0
 
 

@@ -1,23 +1,37 @@
-"""Progress of jobs while one waits: bars in a terminal, a picture that is drawn anew in a notebook, lines elsewhere."""
+"""Wait for jobs, and show their progress: bars in a terminal, a widget or HTML in a notebook, lines elsewhere."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harbor_nb._display import clean, render
+from harbor_nb.running.owner import LIVE
 
 if TYPE_CHECKING:
-    from harbor_nb.running.handles import Jobs
+    from harbor_nb.running.job import Job
 
-_LINE_SEC = 5
+POLL_SEC = 0.1
+SHOWN = 50
+_LINE_SEC = 5.0
+_PICTURE_SEC = 1.0
+_Draw = Callable[[], None]
 
 
-def line(jobs: "Jobs") -> str:
-    """Give one line that counts, for a place that can't be drawn anew."""
-    told = [(job.name, job.counts) for job in jobs]
-    return "  ".join(
-        f"{name} {c['completed']}/{c['total']}" + f" ({c['errored']} failed)" * (c["errored"] > 0) for name, c in told
-    )
+def wait(jobs: "Sequence[Job]", timeout: float | None, progress: bool) -> None:
+    """Wait until all have ended; an interrupt stops the waiting, not the jobs."""
+    end = None if timeout is None else time.monotonic() + timeout
+    place = _nowhere if not progress else _notebook if in_notebook() else _bars if sys.stdout.isatty() else _lines
+    try:
+        with place(jobs) as draw:
+            while any(job.state in LIVE for job in jobs):
+                if end is not None and time.monotonic() > end:
+                    raise TimeoutError(f"{', '.join(job.name for job in jobs)} still running after {timeout} s")
+                draw()
+                time.sleep(POLL_SEC)
+    except KeyboardInterrupt:
+        print("stopped waiting; the jobs go on. harbor_nb.attach() finds them again")  # noqa: T201
 
 
 def in_notebook() -> bool:
@@ -26,45 +40,91 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell.get_ipython(), "kernel")
 
 
-@contextlib.contextmanager
-def progress(jobs: "Jobs", wanted: bool) -> Iterator[Callable[[], None]]:
-    """Yield what draws the progress of `jobs` as it is now."""
-    if not wanted:
-        yield lambda: None
-    elif in_notebook():
-        from IPython.display import HTML, display
+def table(jobs: "Sequence[Job]") -> str:
+    """Give jobs as an HTML table, a row each."""
+    shown = [{name: getattr(job, name) for name in ("name", "state", "counts", "told")} for job in jobs[:SHOWN]]
+    return render("jobs", jobs=shown, more=max(0, len(jobs) - SHOWN))
 
-        drawn = [jobs._repr_html_()]
-        handle = display(HTML(drawn[0]), display_id=True)
+
+def _line(job: "Job") -> str:
+    counts = job.counts
+    failed = f" ({counts['errored']} failed)" * (counts["errored"] > 0)
+    return f"{clean(job.name, 120)} {counts['completed']}/{counts['total']}{failed}"
+
+
+@contextlib.contextmanager
+def _nowhere(_: "Sequence[Job]") -> Iterator[_Draw]:
+    yield lambda: None
+
+
+@contextlib.contextmanager
+def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
+    """Show a widget, with HTML for front ends that have none; what stays in the notebook is the HTML alone."""
+    import ipywidgets as ipw
+    from IPython.display import display
+
+    wide = ipw.Layout(width="auto")
+    bars = [ipw.IntProgress(layout=wide, style={"description_width": "initial"}) for _ in jobs[:SHOWN]]
+    box = ipw.VBox(bars, layout=wide)
+    view = {
+        "application/vnd.jupyter.widget-view+json": {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    }
+
+    def picture() -> dict[str, Any]:
+        for job, bar in zip(jobs, bars, strict=False):
+            counts = job.counts
+            bar.max, bar.value, bar.description = (
+                counts["total"] or 1,
+                counts["completed"],
+                f"{_line(job)}, {job.state}",
+            )
+        return {"text/html": table(jobs), "text/plain": "  ".join(map(_line, jobs))}
+
+    shown = picture()
+    handle = display(shown | view, raw=True, display_id=True)
+    next_at = time.monotonic() + _PICTURE_SEC
+
+    def draw() -> None:
+        nonlocal shown, next_at
+        if time.monotonic() >= next_at and (fresh := picture()) != shown:
+            handle.update(fresh | view, raw=True)
+            shown, next_at = fresh, time.monotonic() + _PICTURE_SEC
+
+    try:
+        yield draw
+    finally:
+        handle.update(picture(), raw=True)
+        for widget in (*bars, *(bar.style for bar in bars), box, wide):  # a saved notebook needs no model
+            widget.close()
+
+
+@contextlib.contextmanager
+def _bars(jobs: "Sequence[Job]") -> Iterator[_Draw]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
+        tasks = [(job, bars.add_task(job.name, total=None)) for job in jobs]
 
         def draw() -> None:
-            if (html := jobs._repr_html_()) != drawn[0]:
-                drawn[0] = html
-                handle.update(HTML(html))
+            for job, task in tasks:
+                counts = job.counts
+                said = f"{job.name} {job.state}" + f", {counts['errored']} failed" * (counts["errored"] > 0)
+                bars.update(task, completed=counts["completed"], total=counts["total"] or None, description=said)
 
         yield draw
         draw()
-    elif sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
-            tasks = [(job, bars.add_task(job.name, total=None)) for job in jobs]
 
-            def advance() -> None:
-                for job, task in tasks:
-                    counts = job.counts
-                    said = f"{job.name} {job.state}" + f", {counts['errored']} failed" * (counts["errored"] > 0)
-                    bars.update(task, completed=counts["completed"], total=counts["total"] or None, description=said)
+@contextlib.contextmanager
+def _lines(jobs: "Sequence[Job]") -> Iterator[_Draw]:
+    shown, next_at = "", 0.0
 
-            yield advance
-            advance()
-    else:
-        shown, next_at = [""], [0.0]
+    def draw(pause: float = _LINE_SEC) -> None:
+        nonlocal shown, next_at
+        if time.monotonic() >= next_at and (said := "  ".join(map(_line, jobs))) != shown:
+            print(said, flush=True)  # noqa: T201 - the progress that was asked for
+            shown, next_at = said, time.monotonic() + pause
 
-        def tell(pause: float = _LINE_SEC) -> None:
-            if (said := line(jobs)) != shown[0] and time.monotonic() >= next_at[0] - _LINE_SEC + pause:
-                shown[0], next_at[0] = said, time.monotonic() + _LINE_SEC
-                print(said, flush=True)  # noqa: T201 - the progress that was asked for
-
-        yield tell
-        tell(0)
+    yield draw
+    next_at = 0
+    draw()

@@ -117,8 +117,7 @@ class JobLauncher(Panel):
         self._show_code(line.replace("(None", f"({spelled}", 1))
         try:
             made = plan(tasks, **{name: value for name, value in settings.items() if value is not None})
-            shown = render("widgets_plan", plan=made._repr_html_(details=False), command=made.command, yaml=made.yaml)
-            self._settle(turn, made, shown)
+            self._settle(turn, made, made._repr_html_())
         except HarborNbError as error:
             self._settle(turn, None, render("widgets_says", text=str(error), kind="error"))
 
