@@ -35,7 +35,9 @@ class Picture:
     @property
     def _spec(self) -> Any:
         # cleaned: a terminal's control character in a task's name makes the SVG writer abort the whole process
-        return _clean_all(self.chart.to_dict())
+        # room at the sides: a page's own letters may be wider than those that it was laid out with
+        sides = {"left": 24, "right": 24, "top": 5, "bottom": 5}
+        return _clean_all({"padding": sides, **self.chart.to_dict()})
 
     @property
     def svg(self) -> str:

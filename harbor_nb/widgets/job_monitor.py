@@ -17,7 +17,7 @@ from harbor_nb.widgets.watching import FINAL, Watch, known
 _TICK_SEC = 0.5
 _PICTURE_TICKS = 10  # the saved picture is drawn anew every so many ticks
 COLUMNS = [
-    {"label": "trial", "width": "minmax(16em, 2fr)"},
+    {"label": "trial", "width": "minmax(20em, 3fr)"},
     {"label": "task", "width": "minmax(11em, 1.5fr)"},
     {"label": "agent", "width": "minmax(6em, 1fr)"},
     {"label": "state", "kind": "state", "width": "11em"},

@@ -112,7 +112,7 @@ class ResultsExplorer(Panel):
         cells = frame.reindex(columns=told or list(COLUMNS)).astype(object)
         # the first cell is the row's key, so it names the job too; the folder of each key is kept beside
         cells["trial"] = cells["trial"].astype(str) + ("" if one else " · " + frame["job"].astype(str))
-        cells["task"] = cells["task"].astype(str).str.rpartition("/")[2]
+        cells["task"] = cells["task"].astype(str).str.split("/").str[-1]
         self._at = dict(zip(clean_cells(list(cells["trial"])), frame.index, strict=True))
         self._table.columns = [{"label": name, **COLUMNS[name]} for name in cells]
         self._table.show(cells.where(cells.notna(), None).to_numpy().tolist())

@@ -220,8 +220,8 @@ def test_practice_is_ticked_launched_on_daytona_and_named_in_monitor_and_compari
     lab.notebook("practice", APP)
     lab.open(page, "practice")
     lab.run_all(page)
-    page.get_by_label("daytona", exact=True).first.check()
-    page.get_by_label("Practice clouds on this machine").check()
+    for box in ("daytona", "Practice clouds on this machine"):
+        page.locator(".hnb-panel label", has_text=box).first.click()
     page.get_by_label("The same in Python").filter(has_text='environments=["local", "daytona"]').filter(
         has_text="practice=True"
     ).wait_for()
