@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
@@ -11,7 +12,7 @@ import traitlets as t
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
-from harbor_nb.widgets.parts import Panel, Pulse, Table, call
+from harbor_nb.widgets.parts import Panel, Pulse, Table, call, clean_cells, wrap
 from harbor_nb.widgets.watching import FINAL, Watch, known
 
 _TICK_SEC = 0.5
@@ -57,7 +58,7 @@ class JobMonitor(Panel):
         self._kind = ipw.ToggleButtons(options=["agent", "verifier", "trial"], description="Log")
         self._log = ipw.HTML()
         self._detail = ipw.VBox([self._kind, self._log], layout=ipw.Layout(display="none"))
-        actions = ipw.HBox([self._which, self._cancel, self._resume, self._pulse]).add_class("hnb-wrap")
+        actions = wrap(self._which, self._cancel, self._resume, self._pulse)
         self._body = ipw.VBox([actions, self._faults, self._table, self._detail])
         super().__init__(self._bars, self._body)
         self._cancel.on_click(lambda _: self._act("cancel"))
@@ -73,17 +74,20 @@ class JobMonitor(Panel):
         self.stop()
         found = _jobs(jobs)
         self._watches = [Watch(job) for job in found]
-        self._cells: dict[tuple[str, str], list[Any]] = {}
+        self._cells: dict[str, list[Any]] = {}
+        self._at: dict[str, tuple[Watch, str]] = {}
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
         self._which.value = self._which.options[0]
         self._name_buttons()
         self._body.layout.display, self._which.layout.display = ("" if len(names) > n else "none" for n in (0, 1))
-        paths = [str(job.path) for job in found]
+        paths = [_short(job.path) for job in found]
         self._show_code(call("attach", *paths) if len(paths) < 2 else call("JobMonitor", paths))
         self._tick(0)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, args=(self._stop,), daemon=True, name="harbor_nb monitor")
+        self._thread = threading.Thread(
+            target=self._keep_looking, args=(self._stop,), daemon=True, name="harbor_nb monitor"
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -102,7 +106,7 @@ class JobMonitor(Panel):
         """Whether every job has come to its end."""
         return all(watch.state in FINAL for watch in self._watches)
 
-    def _follow(self, stop: threading.Event) -> None:
+    def _keep_looking(self, stop: threading.Event) -> None:
         number, pause = 0, _TICK_SEC
         while not stop.wait(pause) and not self.done:
             number += 1
@@ -126,36 +130,30 @@ class JobMonitor(Panel):
             self._update_snapshot()
 
     def _draw(self) -> None:
-        faults = Counter[Any]()
+        faults, fresh = Counter[Any](), []
         for watch in self._watches:
             touched, watch.touched = watch.touched, {}
-            for trial in touched:
-                self._cells[watch.name, trial] = self._row(watch, trial)
+            fresh += [(watch, trial, self._row(watch, trial)) for trial in touched]
             for row in watch.rows.values():
                 if row["exception"] and row["exception"] != "CancelledError":
                     faults[known(row["exception"], row["message"], watch.environment) or row["exception"]] += 1
+        keys = clean_cells([cells[0] for _, _, cells in fresh])  # as the browser will name them
+        self._at |= {key: (watch, trial) for key, (watch, trial, _) in zip(keys, fresh, strict=True)}
+        self._cells |= {cells[0]: cells for _, _, cells in fresh}
         self._table.show(list(self._cells.values()))
-        self._bars.value = render("widgets_jobs", jobs=[self._job(watch) for watch in self._watches])
-        self._faults.value = render("widgets_faults", faults=[_fault(key, n) for key, n in faults.most_common(5)])
-        live = [watch for watch in self._watches if watch.state not in FINAL]
-        self._cancel.disabled = not live
-        undone = [watch.counts() for watch in self._watches if watch not in live]
+        self._bars.value = render("widgets_jobs", jobs=self._watches)
+        self._faults.value = render("widgets_faults", faults=faults.most_common(5))
+        self._cancel.disabled = all(watch.state in FINAL for watch in self._watches)
+        undone = [watch.counts() for watch in self._watches if watch.state in FINAL]
         self._resume.disabled = not any(count["pending"] or count["unscored"] for count in undone)
 
     def _row(self, watch: Watch, trial: str) -> list[Any]:
         row = watch.rows[trial]
         spent = row["since"] if row["seconds"] is None else _seconds(row["seconds"])
         said = ": ".join(part for part in (row["exception"], row["message"]) if part)
-        key = f"{watch.name}/{trial}" if len(self._watches) > 1 else trial
+        key = f"{trial} · {watch.name}" if len(self._watches) > 1 else trial
         task = str(row["task"] or "").rpartition("/")[2]
         return [key, task, row["agent"], row["state"], row["reward"], spent, said or None]
-
-    def _job(self, watch: Watch) -> dict[str, Any]:
-        counts = watch.counts()
-        rewards = [row["reward"] for row in watch.rows.values() if row["reward"] is not None]
-        mean = f"{sum(rewards) / len(rewards):.3g}" if rewards else None
-        told = {"name": watch.name, "labels": watch.labels, "state": watch.state}
-        return {**told, "counts": counts, "mean": mean, "scored": len(rewards)}
 
     def _chosen(self) -> list[Watch]:
         return [watch for watch in self._watches if self._which.value in ("all", watch.name)]
@@ -173,7 +171,7 @@ class JobMonitor(Panel):
         wanted = [watch for watch in self._chosen() if (watch.state in FINAL) == again]
         options = {"retry": "failed"} if again else {}
         line = call(verb, **options).removeprefix("harbor_nb")
-        self._show_code("; ".join(call("attach", str(watch.job.path)) + line for watch in wanted))
+        self._show_code("; ".join(call("attach", _short(watch.job.path)) + line for watch in wanted))
         self._say(f"{'Resuming' if again else 'Cancelling'} {', '.join(watch.name for watch in wanted)} …")
 
         def work() -> None:
@@ -188,7 +186,7 @@ class JobMonitor(Panel):
         self._behind(work, done)
 
     def _show_log(self) -> None:
-        watch, trial = self._of(self.selected)
+        watch, trial = self._at.get(self.selected, (None, ""))
         self._detail.layout.display = "" if watch else "none"
         if watch is None:
             return
@@ -196,13 +194,6 @@ class JobMonitor(Panel):
         with suppress(OSError, HarborNbError):
             text = str(watch.job.trial(trial).log(self._kind.value, 200))
         self._log.value = render("widgets_log", name=f"{trial}, {self._kind.value} log", text=text[-60_000:])
-
-    def _of(self, key: str) -> tuple[Watch | None, str]:
-        for watch in self._watches:
-            trial = key.removeprefix(f"{watch.name}/") if len(self._watches) > 1 else key
-            if trial in watch.rows:
-                return watch, trial
-        return None, ""
 
     def _picture(self) -> dict[str, Any]:
         lines = [", ".join([f"{w.name}: {w.state}", *w.labels, str(w.counts())]) for w in self._watches]
@@ -230,9 +221,7 @@ def _seconds(value: float) -> str:
     return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
 
 
-def _fault(key: Any, count: int) -> dict[str, Any]:
-    if isinstance(key, str):
-        told = {"name": key, "cause": "not a failure we know", "fix": "job.diagnose()", "fault": "unknown"}
-    else:
-        told = {"name": key.name, "cause": key.cause, "fix": key.fix, "fault": key.fault}
-    return {"count": count, **told}
+def _short(path: Any) -> str:
+    """A path as a person in this folder would type it."""
+    place = Path(path)
+    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)

@@ -177,19 +177,22 @@ class Panel(ipw.VBox):
     def _say(self, text: str, kind: str = "note") -> None:
         self._says.value = render("widgets_says", text=text, kind=kind)
 
+    def _button(self, text: str, tooltip: str, work: Callable[[], Any], **style: Any) -> ipw.Button:
+        """Make a button that does `work` in a thread."""
+        made = ipw.Button(description=text, tooltip=tooltip, **style)
+        made.on_click(lambda _: self._behind(work))
+        return made
+
+    def _follow(self, work: Callable[[], Any], *fields: ipw.Widget) -> None:
+        """Do `work` in a thread when one of the fields changes."""
+        for field in fields:
+            field.observe(lambda _: self._behind(work), "value")
+
     def _next(self, *fields: ipw.Widget) -> tuple[int, list[Any]]:
         """Number a redrawing and read its settings at once, so that of several the newest wins."""
         with self._lock:
             self._turn += 1
             return self._turn, [field.value for field in fields]
-
-    def _read(self, trials: Any) -> Any:
-        from harbor_nb.results.frames import trials as read
-
-        try:
-            return trials if hasattr(trials, "columns") else read(trials)
-        except HarborNbError as error:
-            return self._say(str(error), "error")
 
     def _behind(self, work: Callable[[], Any], then: Callable[[Any], None] | None = None) -> threading.Thread:
         """Do `work` in a thread, so that the kernel stays free; an error is told in the panel."""
@@ -228,30 +231,68 @@ class Panel(ipw.VBox):
     def _repr_html_(self) -> str:
         return self.snapshot()
 
+    def _view(self) -> dict[str, Any]:
+        model = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": model}
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        bundle = {"text/plain": repr(self), "text/html": self.snapshot(), "text/markdown": self._repr_markdown_()}
-        return {**bundle, "application/vnd.jupyter.widget-view+json": _view(self)}
+        return {**self._view(), "text/html": self.snapshot(), "text/markdown": self._repr_markdown_()}
 
     def _ipython_display_(self) -> None:
         # The picture is an output of its own: where the widget lives its style hides the picture, and where its
         # model is gone (kernel restarted, exported, no widgets) the picture is what remains.
         from IPython.display import display
 
-        view = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": _view(self)}
-        display(view, raw=True)
+        display(self._view(), raw=True)
         self._handle = display(self._still(), raw=True, display_id=True)
 
     def _still(self) -> dict[str, str]:
         return {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
 
     def _update_snapshot(self) -> None:
-        handle = getattr(self, "_handle", None)
-        if handle is not None:
+        if handle := getattr(self, "_handle", None):
             handle.update(self._still(), raw=True)
 
 
-def _view(widget: ipw.Widget) -> dict[str, Any]:
-    return {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+class TrialsPanel(Panel):
+    """A panel over trials that are read once, and looked at in many ways."""
+
+    def __init__(self, trials: Any, *children: ipw.Widget) -> None:
+        self._source: Any = trials
+        self._all: Any = None
+        super().__init__(*children)
+        if trials is not None:
+            self.show(trials)
+
+    def show(self, trials: Any) -> None:
+        """Show other trials from now on."""
+        from harbor_nb.results.frames import trials as read
+
+        self._source, given = trials, hasattr(trials, "columns")
+        try:
+            self._all = trials if given else read(trials)
+        except HarborNbError as error:
+            self._say(str(error), "error")
+            return
+        self._opened()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draw anew with the settings as they stand."""
+
+    def _opened(self) -> None:
+        """Take over what the trials offer to choose from."""
+
+    def _spelled(self, function: str, **told: Any) -> str:
+        """The line of Python, in which a frame is `trials`."""
+        if hasattr(self._source, "columns"):
+            return call(function, None, **told).replace("(None", "(trials", 1)
+        return call(function, str(self._source), **told)
+
+
+def wrap(*children: ipw.Widget) -> ipw.HBox:
+    """Return fields and buttons side by side, wrapped where the window is narrow."""
+    return ipw.HBox(children).add_class("hnb-wrap")
 
 
 def _now() -> str:
