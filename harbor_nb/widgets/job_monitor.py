@@ -12,7 +12,8 @@ import traitlets as t
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
-from harbor_nb.widgets.parts import Panel, Pulse, Table, call, clean_cells, wrap
+from harbor_nb.widgets.parts import Panel, Pulse, call, wrap
+from harbor_nb.widgets.table import Table, clean_cells
 from harbor_nb.widgets.watching import FINAL, Watch, known
 
 _TICK_SEC = 0.5

@@ -9,7 +9,8 @@ import ipywidgets as ipw
 import traitlets as t
 
 from harbor_nb._display import clean, render
-from harbor_nb.widgets.parts import Table, TrialsPanel, call, clean_cells, literal, wrap
+from harbor_nb.widgets.parts import TrialsPanel, call, literal, wrap
+from harbor_nb.widgets.table import Table, clean_cells
 
 COLUMNS = {
     "trial": {"width": "minmax(20em, 3fr)"}, "task": {"width": "minmax(12em, 1fr)"},
