@@ -103,19 +103,24 @@ class JobLauncher(Panel):
             "jobs_dir": str(self._jobs_dir),
         }
 
-    def refresh(self) -> None:
-        """Make the plan anew and show it."""
+    def refresh(self) -> Any:
+        """Make the plan anew, show it and return it; None while it can't be made."""
         from harbor_nb.running.plans import plan
 
         turn, (typed,) = self._next(self._tasks)
         settings, (tasks, spelled) = self.settings, _spelled(typed.strip())
         line = call("plan", None, **settings) + ".launch()"
         self._show_code(line.replace("(None", f"({spelled}", 1))
+        made, shown = None, ""
         try:
             made = plan(tasks, **settings)
-            self._settle(turn, made, made._repr_html_())
+            shown = made._repr_html_()
         except HarborNbError as error:
-            self._settle(turn, None, render("widgets_says", text=str(error), kind="error"))
+            shown = render("widgets_says", text=str(error), kind="error")
+        if turn == self._turn:  # else a later plan is on its way
+            self.plan, self._preview.value = made, shown
+            self._launch.disabled = made is None or self._busy.locked()
+        return made
 
     def launch(self) -> None:
         """Launch the plan; a second click while the first is at work, or while the job lives, starts nothing."""
@@ -126,14 +131,14 @@ class JobLauncher(Panel):
 
         def work() -> Any:
             try:
-                if self.plan is None:
-                    self.refresh()
-                return self.plan.launch() if self.plan is not None else None
+                plan = self.plan or self.refresh()
+                return plan.launch() if plan is not None else None
             finally:
                 _later(_AGAIN_SEC, self._ready)
 
         def done(jobs: Any) -> None:
             if jobs is None:
+                self._say("")
                 return
             self.jobs = jobs
             names = ", ".join(job.name for job in jobs)
@@ -147,12 +152,8 @@ class JobLauncher(Panel):
         self._busy.release()
         self._launch.disabled = self.plan is None
 
-    def _settle(self, turn: int, plan: Any, preview: str) -> None:
-        if turn == self._turn:  # else a later plan is on its way
-            self.plan, self._preview.value = plan, preview
-            self._launch.disabled = plan is None or self._busy.locked()
-
     def _changed(self, _: Any) -> None:
+        self.plan, self._launch.disabled = None, True  # Launch takes the form as it stands, never the plan before
         if self._timer:
             self._timer.cancel()
         self._timer = _later(_PAUSE_SEC, lambda: self._behind(self.refresh))

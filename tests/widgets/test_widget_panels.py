@@ -93,6 +93,20 @@ def test_an_impossible_plan_is_told_and_cannot_be_launched():
     assert "no/such/folder" in launcher._preview.value
 
 
+def test_a_click_right_after_a_change_launches_the_form_as_it_stands(monkeypatch):
+    from harbor_nb.running.plans import Plan
+
+    launched = []
+    monkeypatch.setattr(Plan, "launch", lambda plan: launched.append(plan) or [])
+    launcher = harbor_nb.JobLauncher(harbor_nb.sample_tasks() / "hello-world")
+    launcher._fields["attempts"].value = 3
+    launcher.launch()
+    for thread in threading.enumerate():
+        if "JobLauncher" in thread.name:
+            thread.join(10)
+    assert ["--n-attempts 3" in plan.command for plan in launched] == [True]
+
+
 @pytest.mark.parametrize("make", [harbor_nb.ResultsExplorer, harbor_nb.CompareView])
 def test_a_folder_without_trials_says_so_and_shows_what_comes_later(make, tmp_path):
     panel = make(tmp_path)
