@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import importlib
-from functools import cache
 
 from harbor_nb.backends.findings import Readiness, finding
 from harbor_nb.backends.keys import Groups, alternatives, key_findings
@@ -18,9 +17,8 @@ _PROVIDER_TABLES = (  # Harbor 0.25, 0.24
 )
 
 
-@cache
 def _table() -> dict[str, dict[str, str]]:
-    return {row["name"]: row for row in read_table("harbor_nb.backends", "agents.csv")}
+    return read_table("harbor_nb.backends", "agents.csv")
 
 
 def check_agent(agent: str, model: str | None = None) -> Readiness:
@@ -74,5 +72,6 @@ def _model_keys(model: str | None) -> Groups:
     for module, field in _PROVIDER_TABLES:
         with contextlib.suppress(ImportError):
             table = importlib.import_module(module).PROVIDERS
-            return tuple((key,) for name in names if name in table for key in getattr(table[name], field))
+            keys = [key for name in names if name in table for key in getattr(table[name], field)]
+            return tuple((key,) for key in dict.fromkeys(keys))
     return ()

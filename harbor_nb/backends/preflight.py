@@ -5,14 +5,13 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import cache
-from importlib.metadata import requires
+from dataclasses import asdict
 from logging.handlers import BufferingHandler
 from typing import Any
 
-from harbor_nb.backends.catalog import FIRST_CLASS, record, sdk_version
+from harbor_nb.backends.catalog import FIRST_CLASS, distributions, record, sdk_version
 from harbor_nb.backends.child import ask_child
-from harbor_nb.backends.findings import LIMIT_SEC, Readiness, finding
+from harbor_nb.backends.findings import LIMIT_SEC, Finding, Readiness, finding
 
 
 def preflights(name: str | None = None) -> dict[str, Readiness]:
@@ -20,10 +19,10 @@ def preflights(name: str | None = None) -> dict[str, Readiness]:
     environ = os.environ | {"HARBOR_TELEMETRY": "off", "PYTHON_DOTENV_DISABLED": "1"}
     said, error, code = ask_child(__name__, [name] if name else [], environ, LIMIT_SEC)
     names = next((one["names"] for one in said if "names" in one), [name] if name else [])
-    told = {one["name"]: _readiness(**one) for one in said if "kind" in one}
+    told = {one["name"]: tuple(Finding(**found) for found in one["found"]) for one in said if "name" in one}
     gone = f"did not answer in {LIMIT_SEC:.0f} s" if code is None else f"ended with code {code} {error}".strip()
     lost = (finding("harbor-gone", text=gone),)
-    return {one: told.get(one, Readiness(one, lost)) for one in names}
+    return {one: Readiness(one, told.get(one, lost)) for one in names}
 
 
 def known_environments() -> list[str]:
@@ -31,32 +30,6 @@ def known_environments() -> list[str]:
     from harbor.models.environment_type import EnvironmentType
 
     return list(dict.fromkeys([*FIRST_CLASS, *(kind.value for kind in EnvironmentType)]))
-
-
-def _readiness(name: str, kind: str, text: str, extra: str) -> Readiness:
-    one, text = record(name), " ".join(text.split())
-    first, _, rest = text.removesuffix(".").partition(". ")
-    module = re.search(r"No module named '(\w+)", text)
-    lacks = one.missing()
-    if any(key in text for key in lacks):
-        rest = f"add {' and '.join(f'{key}=...' for key in lacks)} to .env"
-    if kind == "passed" and lacks:
-        kind = "unasked"
-    docs = one.docs or "see its docs"
-    values = {
-        "text": text, "first": first, "rest": rest or docs, "docs": docs, "needs": one.choices,
-        "package": f"'harbor[{extra}]'" if extra else module[1] if module else "what is missing",
-    }  # fmt: skip
-    findings = () if kind == "passed" and ":" in name else (finding(f"harbor-{kind}", **values),)
-    return Readiness(name, findings, next(iter(distributions(extra)), ""))
-
-
-@cache
-def distributions(extra: str) -> tuple[str, ...]:
-    """Give the packages behind one of Harbor's extras, the vendor's own first; none of no extra."""
-    lines = [line for line in requires("harbor") or () if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", line)]
-    names = [re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0] for line in lines]
-    return tuple(sorted((n for n in names if n != "harbor"), key=lambda n: n == "dockerfile-parse"))
 
 
 def answers(*wanted: str) -> Iterator[dict[str, Any]]:
@@ -71,18 +44,20 @@ def answers(*wanted: str) -> Iterator[dict[str, Any]]:
             yield asked.result()
 
 
-def _ask(name: str, entry: Any) -> dict[str, str]:
+def _ask(name: str, entry: Any) -> dict[str, Any]:
     extra = (entry and entry.pip_extra) or ""
     lacks = next((one for one in distributions(extra) if sdk_version(one) is None), None)
-    kind, text = ("extra", lacks) if lacks else _preflight(name, entry)
-    return {"name": name, "kind": kind, "text": text, "extra": extra}
+    found = finding("harbor-extra", text=lacks, extra=extra) if lacks else _preflight(name, entry)
+    return {"name": name, "found": [asdict(found)] if found else []}
 
 
-def _preflight(name: str, entry: Any) -> tuple[str, str]:
+def _preflight(name: str, entry: Any) -> Finding | None:
     from harbor.environments.base import BaseEnvironment
     from harbor.environments.factory import EnvironmentFactory, _load_environment_class
     from harbor.models.environment_type import EnvironmentType
 
+    one = record(name)
+    docs = one.docs or "see its docs"
     logger, warned = logging.getLogger(entry.module if entry else None), BufferingHandler(1000)
     warned.setLevel(logging.WARNING)
     logger.addHandler(warned)
@@ -93,14 +68,23 @@ def _preflight(name: str, entry: Any) -> tuple[str, str]:
             kind = EnvironmentType(name)
             EnvironmentFactory.run_preflight(kind)
             if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
-                return "unchecked", ""
+                return finding("harbor-unchecked", docs=docs)
     except SystemExit as error:
-        return "exit", str(error)
+        text, lacks = str(error), one.missing()
+        first, _, rest = " ".join(text.split()).removesuffix(".").partition(". ")
+        if any(key in text for key in lacks):
+            rest = f"add {' and '.join(f'{key}=...' for key in lacks)} to .env"
+        return finding("harbor-exit", first=first, rest=rest or docs)
     except ImportError as error:
-        return "import", str(error.__cause__ or error).split(" Install ")[0]
+        text = str(error.__cause__ or error).split(" Install ")[0]
+        module = re.search(r"No module named '(\w+)", text)
+        return finding("harbor-import", text=text, package=module[1] if module else "what is missing")
     except BaseException as error:  # noqa: BLE001 - whatever a preflight raises is an answer
-        return "error", f"{type(error).__name__}: {error}"
+        return finding("harbor-error", text=f"{type(error).__name__}: {error}", docs=docs)
     finally:
         logger.removeHandler(warned)
-    texts = [record.getMessage() for record in warned.buffer]
-    return ("warned", " ".join(texts)) if texts else ("passed", "")
+    if warned.buffer:
+        return finding("harbor-warned", first=warned.buffer[0].getMessage().partition(". ")[0], docs=docs)
+    if entry is None:
+        return None
+    return finding("harbor-unasked" if one.missing() else "harbor-passed", needs=one.choices, docs=docs)

@@ -121,11 +121,8 @@ class Comparison(Shown):
     def __str__(self) -> str:
         blocks = [self.headline, *self._paragraphs()]
         for title, names, rows, total in self._sections():
-            widths = [max(len(row[i]) for row in [names, *rows]) for i in range(len(names))]
-            lines = [
-                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                for row in [names, *rows]
-            ]
+            widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+            lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [names, *rows]]
             blocks.append("\n".join([title, *(f"  {line}" for line in lines), *_more(rows, total)]))
         return "\n\n".join(blocks)
 
@@ -236,51 +233,37 @@ def compare(
 
 def _assemble(found: _pairing.Sides, sides: list[Side], margin: float, outcome: str, calibration: Any) -> Comparison:
     """Put the parts of all sides together."""
-    by = sides[0].by
-    notes = list(found.notes)
-    if len(sides) > 1:
-        notes.append(
-            f"{len(sides)} comparisons at once: verdicts and p_holm are corrected (Holm 1979), intervals are not."
-        )
-    if len(found.unsided):
-        notes.append(f"{len(found.unsided):,} trials have no {by} and take no part.")
-    if any(side.scale != 1 for side in sides):
-        notes.append(
-            f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit."
-        )
-    if any(
-        side.pairs["scored"].nunique() > 1 or (side.pairs["scored"] != side.pairs["scored_baseline"]).any()
-        for side in sides
-    ):
-        notes.append("Attempts a task differ; each task weighs the same, however many attempts it had.")
     used = pd.concat([side.used for side in sides])
     used = used[~used.index.duplicated()]
-    if calibration is not None and (unknown := calibration.unknown(used)):
-        notes.append(f"{unknown:,} of the compared tasks were not calibrated on every environment.")
-    labels = [name for name in ("practice", "recorded") if used[name].any()]
-    counts = [_measures.flips(side.pairs, side.low + side.scale / 2, side.other) for side in sides]
-    ratios = [_measures.phases(side.used, found.key, found.baseline, side.other) for side in sides]
-    binary = all(side.binary for side in sides)
-    columns = [
-        *found.key,
-        "n_baseline",
-        "n",
-        "missing_baseline",
-        "missing",
-        "mean_baseline",
-        "mean",
-        "difference",
-        "difference_if_zero",
+    joined: Any = {
+        name: pd.concat({side.other: getattr(side, name) for side in sides}, names=["versus", None])
+        .reset_index("versus")
+        .reset_index(drop=True)
+        for name in ("pairs", "excluded", "differences", "phases", "flips")
+    }
+    counted = joined["pairs"][["versus", "scored", "scored_baseline"]].drop_duplicates()
+    uneven = counted["versus"].duplicated().any() or (counted["scored"] != counted["scored_baseline"]).any()
+    unknown = 0 if calibration is None else calibration.unknown(used)
+    told = [
+        (
+            len(sides) > 1,
+            f"{len(sides)} comparisons at once: verdicts and p_holm are corrected (Holm 1979), intervals not.",
+        ),
+        (
+            any(side.scale != 1 for side in sides),
+            f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit.",
+        ),
+        (uneven, "Attempts a task differ; each task weighs the same, however many attempts it had."),
+        (unknown, f"{unknown:,} of the compared tasks were not calibrated on every environment."),
     ]
+    joined["pairs"] = joined["pairs"][["versus", *found.key, *_pairing.PAIRED]]
+    passes = used if all(side.binary for side in sides) else used.iloc[:0]
     return Comparison(
-        by=by, baseline=found.baseline, margin=margin, outcome=outcome,
+        by=sides[0].by, baseline=found.baseline, margin=margin, outcome=outcome, **joined,
         table=pd.DataFrame([side.rows[convention] for side in sides for convention in (LEFT_OUT, ZERO)]),
-        pairs=pd.concat([side.pairs[columns].assign(versus=side.other) for side in sides], ignore_index=True),
-        excluded=pd.concat([side.excluded for side in sides], ignore_index=True),
-        differences=pd.concat([side.differences for side in sides], ignore_index=True),
-        phases=pd.concat(ratios, ignore_index=True), flips=pd.concat(counts, ignore_index=True),
-        failures=_measures.failures(found.trials),
-        pass_at_k=_measures.pass_at_k(used, found.key) if binary else _measures.pass_at_k(used.iloc[:0], found.key),
-        labels=labels, notes=notes, verdicts={side.other: side.rows[LEFT_OUT]["verdict"] for side in sides},
+        failures=_measures.failures(found.trials), pass_at_k=_measures.pass_at_k(passes, found.key),
+        labels=[name for name in ("practice", "recorded") if used[name].any()],
+        notes=[*found.notes, *(note for holds, note in told if holds)],
+        verdicts={side.other: side.rows[LEFT_OUT]["verdict"] for side in sides},
         statements={side.other: side.says(margin) for side in sides},
     )  # fmt: skip
