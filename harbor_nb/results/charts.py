@@ -37,9 +37,7 @@ class Picture:
     @property
     def _spec(self) -> Any:
         # cleaned: a terminal's control character in a task's name makes the SVG writer abort the whole process
-        # room at the sides: a page's own letters may be wider than those that it was laid out with
-        sides = {"left": 24, "right": 24, "top": 5, "bottom": 5}
-        spec = _clean_all({"padding": sides, **self.chart.to_dict()})
+        spec = _clean_all(self.chart.to_dict())
         texts = [text for rows in spec["datasets"].values() for row in rows for text in row.values()]
         longest = max((len(text) for text in texts if isinstance(text, str)), default=0)
         # room at the left: where the reader lacks our font, the usual other ones are up to a sixth wider
