@@ -215,6 +215,7 @@ if not pathlib.Path('jobs/lasting').exists():
     wait_state(page, "cancelled")
 
 
+@pytest.mark.deep
 def test_practice_is_ticked_launched_on_daytona_and_named_in_monitor_and_comparison(lab, new_page, jobs):
     page = new_page(height=2200)
     lab.notebook("practice", APP)
