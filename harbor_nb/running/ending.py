@@ -10,7 +10,7 @@ from pathlib import Path
 from harbor_nb.errors import JobError, ProviderError
 from harbor_nb.running import leavings
 from harbor_nb.running.launcher import collect
-from harbor_nb.running.owner import LIVE, OwnerRecord
+from harbor_nb.running.owner import OwnerRecord
 
 _POLL_SEC = 0.1
 _DELETING_SEC = (0, 1, 3)  # a vendor may list a sandbox for a moment after it was deleted
@@ -19,7 +19,7 @@ _DELETING_SEC = (0, 1, 3)  # a vendor may list a sandbox for a moment after it w
 def ask(job: Path) -> OwnerRecord | None:
     """Ask the runner of a job to end; give its record where it lives on this machine."""
     record = OwnerRecord.read(job)
-    if record is None or record.pid is None or record.state not in LIVE or not record.alive():
+    if record is None or record.pid is None or not record.lives:
         return None
     with contextlib.suppress(ProcessLookupError):
         os.kill(record.pid, signal.SIGTERM)

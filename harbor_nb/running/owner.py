@@ -102,13 +102,18 @@ class OwnerRecord(BaseModel):
         """Name the process that runs the job."""
         self.pid, self.pid_started = pid, process_started(pid)
 
+    @property
+    def lives(self) -> bool | None:
+        """Tell whether the job lives, by its state and its runner; None when it can't be told from this machine."""
+        return self.state in LIVE and self.alive()
+
     def alive(self) -> bool | None:
         """Tell whether the runner lives; None when it can't be told from this machine."""
-        if self.boot_id != _boot_id() or not self.boot_id:
-            if self.host != socket.gethostname() or not self.boot_id:
-                return None if self.host != socket.gethostname() else self._runs()
-            return False  # this machine, started again since
-        return self._runs() if self.pid_namespace == _pid_namespace() else None
+        if self.boot_id and self.boot_id == _boot_id():
+            return self._runs() if self.pid_namespace == _pid_namespace() else None
+        if self.host != socket.gethostname():
+            return None
+        return not self.boot_id and self._runs()  # else this machine was started again since
 
     def _runs(self) -> bool:
         started = process_started(self.pid) if self.pid is not None else None
@@ -137,7 +142,7 @@ def live_jobs() -> list[Path]:
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 folder = Path(note.read_text())
                 record = OwnerRecord.read(folder)
-                if record is not None and record.state in LIVE and record.alive() is not False:
+                if record is not None and record.lives is not False:
                     found.append(folder)
                 else:
                     note.unlink(missing_ok=True)

@@ -162,7 +162,7 @@ class Plan(Shown):
         """
         from harbor_nb.errors import JobExistsError
         from harbor_nb.running.handles import Jobs
-        from harbor_nb.running.launcher import start
+        from harbor_nb.running.launcher import make_folder, spawn
         from harbor_nb.running.previews import home, readiness
 
         refused: list[str] = []
@@ -172,8 +172,9 @@ class Plan(Shown):
             if blocked := [told for told in readiness(config, self.practice) if not (told.ready or force)]:
                 refused.append(str(blocked[0]))
                 continue
+            record = OwnerRecord.new(config["job_name"], environment, self.fast_stop and environment == "docker")
             try:
-                started.append(start(config, environment, self.secrets, self.fast_stop, self.practice))
+                started.append(spawn(make_folder(config), config, record, self.secrets, self.practice))
             except JobExistsError as error:
                 exists = error
                 refused.append(str(error))

@@ -32,13 +32,6 @@ def described(practice: Any, environments: Any) -> Practice | None:
     return made
 
 
-def handed(practice: Any, record: OwnerRecord) -> str | None:
-    """Label the job, and give its runner what it plays; the docker job of a rehearsal is part of the rehearsal."""
-    made = Practice.of(practice)
-    record.practice, record.plays = made is not None, made.to_json() if made is not None else None
-    return record.plays if record.environment in VENDORS else None
-
-
 @contextlib.contextmanager
 def practice_cloud(description: str | None, record: OwnerRecord) -> Iterator[None]:
     """Have the vendor's practice cloud while the job runs; this process's SDK is pointed at it."""
