@@ -26,9 +26,9 @@ def docker_findings() -> Iterable[Finding]:
         )
         return
     with ThreadPoolExecutor(3) as pool:
-        info = pool.submit(_run, "info", "--format", "{{json .}}")
-        compose = pool.submit(_run, "compose", "version", "--short")
-        buildx = pool.submit(_run, "buildx", "version")
+        info = pool.submit(run_docker, "info", "--format", "{{json .}}")
+        compose = pool.submit(run_docker, "compose", "version", "--short")
+        buildx = pool.submit(run_docker, "buildx", "version")
     yield from _engine(*info.result())
     yield from _compose(*compose.result())
     code, _, _ = buildx.result()
@@ -37,10 +37,12 @@ def docker_findings() -> Iterable[Finding]:
         yield warns(reason, "install the docker-buildx plugin")
 
 
-def _run(*arguments: str) -> tuple[int | None, str, str]:
+def run_docker(*arguments: str, limit_sec: float | None = None) -> tuple[int | None, str, str]:
+    """Run a docker command; give its exit code (None: it took too long), output and errors."""
     try:
         done = subprocess.run(
-            ["docker", *arguments], capture_output=True, text=True, errors="replace", timeout=LIMIT_SEC, check=False,
+            ["docker", *arguments], capture_output=True, text=True, errors="replace", timeout=limit_sec or LIMIT_SEC,
+            check=False,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -90,5 +92,5 @@ def endpoint() -> str:
     """Give the address of the engine that the docker command talks to: DOCKER_HOST, else its active context."""
     if host := os.environ.get("DOCKER_HOST"):
         return host
-    code, output, _ = _run("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+    code, output, _ = run_docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
     return output.strip() if code == 0 and output.strip() else "unix:///var/run/docker.sock"

@@ -26,16 +26,13 @@ def ask(job: Path) -> OwnerRecord | None:
     return record
 
 
-def cancel(job: Path, timeout: float, force: bool) -> str:
-    """End a job and wait for it; give what can't be told of what it left, or raise with what is left."""
-    record = ask(job)
-    if record is None or record.pid is None:
-        return ""
+def cancel(job: Path, record: OwnerRecord, timeout: float, force: bool) -> str:
+    """Wait until a job has ended that was asked to; give what can't be told of what it left, or raise with that."""
     end = time.monotonic() + timeout
     while (collect(record.pid), record.alive())[1]:  # its process, not only its record: then all it holds is let go
         if time.monotonic() > end and not force:
             raise TimeoutError(f"{job.name} has not ended in {timeout:g} s; use job.cancel(force=True)")
-        if time.monotonic() > end:
+        if time.monotonic() > end and record.pid:
             os.kill(record.pid, signal.SIGKILL)
             time.sleep(_POLL_SEC)
             leavings.clear(job, record, record.environment)

@@ -22,9 +22,9 @@ _Draw = Callable[[], None]
 def wait(jobs: "Sequence[Job]", timeout: float | None, progress: bool) -> None:
     """Wait until all have ended; an interrupt stops the waiting, not the jobs."""
     end = None if timeout is None else time.monotonic() + timeout
-    place = _nowhere if not progress else _notebook if in_notebook() else _bars if sys.stdout.isatty() else _lines
+    place = _notebook if in_notebook() else _bars if sys.stdout.isatty() else _lines
     try:
-        with place(jobs) as draw:
+        with place(jobs) if progress else contextlib.nullcontext(lambda: None) as draw:
             while any(job.state in LIVE for job in jobs):
                 if end is not None and time.monotonic() > end:
                     raise TimeoutError(f"{', '.join(job.name for job in jobs)} still running after {timeout} s")
@@ -46,15 +46,15 @@ def table(jobs: "Sequence[Job]") -> str:
     return render("jobs", jobs=shown, more=max(0, len(jobs) - SHOWN))
 
 
-def _line(job: "Job") -> str:
+def _step(job: "Job") -> tuple[int, int, str]:
     counts = job.counts
+    done, total = counts["completed"], counts["total"]
     failed = f" ({counts['errored']} failed)" * (counts["errored"] > 0)
-    return f"{clean(job.name, 120)} {counts['completed']}/{counts['total']}{failed}"
+    return done, total, f"{clean(job.name, 120)} {done}/{total}{failed}"
 
 
-@contextlib.contextmanager
-def _nowhere(_: "Sequence[Job]") -> Iterator[_Draw]:
-    yield lambda: None
+def _line(jobs: "Sequence[Job]") -> str:
+    return "  ".join(_step(job)[2] for job in jobs)
 
 
 @contextlib.contextmanager
@@ -72,13 +72,9 @@ def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
 
     def picture() -> dict[str, Any]:
         for job, bar in zip(jobs, bars, strict=False):
-            counts = job.counts
-            bar.max, bar.value, bar.description = (
-                counts["total"] or 1,
-                counts["completed"],
-                f"{_line(job)}, {job.state}",
-            )
-        return {"text/html": table(jobs), "text/plain": "  ".join(map(_line, jobs))}
+            done, total, told = _step(job)
+            bar.max, bar.value, bar.description = total or 1, done, f"{told}, {job.state}"
+        return {"text/html": table(jobs), "text/plain": _line(jobs)}
 
     shown = picture()
     handle = display(shown | view, raw=True, display_id=True)
@@ -100,16 +96,15 @@ def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
 
 @contextlib.contextmanager
 def _bars(jobs: "Sequence[Job]") -> Iterator[_Draw]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
+    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()) as bars:
         tasks = [(job, bars.add_task(job.name, total=None)) for job in jobs]
 
         def draw() -> None:
             for job, task in tasks:
-                counts = job.counts
-                said = f"{job.name} {job.state}" + f", {counts['errored']} failed" * (counts["errored"] > 0)
-                bars.update(task, completed=counts["completed"], total=counts["total"] or None, description=said)
+                done, total, told = _step(job)
+                bars.update(task, completed=done, total=total or None, description=f"{told}, {job.state}")
 
         yield draw
         draw()
@@ -121,7 +116,7 @@ def _lines(jobs: "Sequence[Job]") -> Iterator[_Draw]:
 
     def draw(pause: float = _LINE_SEC) -> None:
         nonlocal shown, next_at
-        if time.monotonic() >= next_at and (said := "  ".join(map(_line, jobs))) != shown:
+        if time.monotonic() >= next_at and (said := _line(jobs)) != shown:
             print(said, flush=True)  # noqa: T201 - the progress that was asked for
             shown, next_at = said, time.monotonic() + pause
 

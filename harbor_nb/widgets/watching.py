@@ -1,7 +1,7 @@
 """What a monitor knows of a job: its trials as they are now, read from the event log, a line at a time."""
 
-import json
 import time
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +27,8 @@ class Watch:
     """One job: `rows` by trial, kept up to date by `look()`, which reads only what was appended."""
 
     def __init__(self, job: Any) -> None:
+        from harbor_nb.running.events import EventLog
+
         self.job = job
         self.name = str(job.name)
         self.rows: dict[str, dict[str, Any]] = {}
@@ -34,9 +36,7 @@ class Watch:
         self.state = "unknown"
         self.total = 0
         self.environment: str | None = None
-        self._log = Path(job.path) / "harbor_nb.events.jsonl"
-        self._at = 0
-        self._rest = b""
+        self._log = EventLog(Path(job.path))
         self._next_frame = 0.0
         self._settled = False
 
@@ -46,7 +46,7 @@ class Watch:
         self.state = str(self.job.state)
         changed = self._read_events()
         final = self.state in FINAL
-        if final != self._settled or (self._at == 0 and time.monotonic() >= self._next_frame):
+        if final != self._settled or (not self._log.read_bytes and time.monotonic() >= self._next_frame):
             changed |= (
                 self._read_frame()
             )  # the truth of the result files: at the end, and for jobs without an event log
@@ -74,24 +74,12 @@ class Watch:
         return self.rows.setdefault(trial, _blank())
 
     def _read_events(self) -> bool:
-        try:
-            if self._log.stat().st_size < self._at:  # begun anew
-                self._at, self._rest = 0, b""
-            with self._log.open("rb") as stream:
-                stream.seek(self._at)
-                fresh = stream.read(4_000_000)
-        except OSError:
-            return False
-        self._at += len(fresh)
-        *lines, self._rest = (self._rest + fresh).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-                if isinstance(event, dict) and event.get("trial"):
+        fresh = self._log.fresh()
+        for event in fresh:
+            if event.get("trial"):
+                with suppress(ValueError):
                     self._take(event)
-            except ValueError:
-                continue
-        return bool(lines)
+        return bool(fresh)
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, moment = event.get("event"), _epoch(event.get("t"))
