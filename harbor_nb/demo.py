@@ -80,7 +80,7 @@ def run_demo(
 
 
 def _launch(folder: Path, environments: list[str], tasks: Path | str | None, attempts: int) -> "Jobs":
-    from harbor_nb.running.plans import plan
+    from harbor_nb.running.planning import plan
 
     jobs = plan(
         tasks or sample_tasks(),

@@ -56,16 +56,17 @@ def _at_vendor(job: Path, environment: str) -> tuple[list[str], str]:
     unsure = f"{job.name} has ended; whether a sandbox of it is left can't be told"
     if environment not in NAMES:
         return [], f"{unsure}: harbor_nb does not list those of {environment}"
+    mine: list[str] = []
+    unnamed = 0
     for pause in _DELETING_SEC:
         time.sleep(pause)
         try:
-            found = sandboxes(environment, jobs=job.parent)
+            rows = sandboxes(environment, jobs=job.parent).to_dict("records")
         except ProviderError as error:
             return [], f"{unsure}: {error}"
-        rows = found.to_dict("records")
+        unnamed = [row["trial"] for row in rows].count("")
         mine = [f"{environment} sandbox {row['id']}" for row in rows if Path(row["job"]).name == job.name]
         if not mine:
             break
-    number = [row["trial"] for row in rows].count("")
-    told = f"{unsure}: {environment} has {number} of Harbor's without their trial's name; see harbor_nb.sandboxes()"
-    return mine, told if number else ""
+    told = f"{unsure}: {environment} has {unnamed} of Harbor's without their trial's name; see harbor_nb.sandboxes()"
+    return mine, told if unnamed else ""

@@ -117,7 +117,7 @@ def launch(
     Example:
         >>> launch("tasks/hello-world").wait().trials()  # doctest: +SKIP
     """
-    from harbor_nb.running.plans import plan
+    from harbor_nb.running.planning import plan
 
     agents = [(agent, model) if model else agent]
     made = plan(tasks, agents=agents, environments=environment, name=job_name, exact_name=True, **fields)

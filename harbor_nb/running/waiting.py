@@ -14,22 +14,26 @@ if TYPE_CHECKING:
 
 POLL_SEC = 0.1
 SHOWN = 50
-_LINE_SEC = 5.0
-_PICTURE_SEC = 1.0
 _Draw = Callable[[], None]
 
 
 def wait(jobs: "Sequence[Job]", timeout: float | None, progress: bool) -> None:
     """Wait until all have ended; an interrupt stops the waiting, not the jobs."""
     end = None if timeout is None else time.monotonic() + timeout
-    place = _notebook if in_notebook() else _bars if sys.stdout.isatty() else _lines
+    place, every_sec = (
+        (_notebook, 1.0) if in_notebook() else (_bars, POLL_SEC) if sys.stdout.isatty() else (_lines, 5.0)
+    )
+    next_at = 0.0
     try:
         with place(jobs) if progress else contextlib.nullcontext(lambda: None) as draw:
             while any(job.state in LIVE for job in jobs):
                 if end is not None and time.monotonic() > end:
                     raise TimeoutError(f"{', '.join(job.name for job in jobs)} still running after {timeout} s")
-                draw()
+                if time.monotonic() >= next_at:
+                    draw()
+                    next_at = time.monotonic() + every_sec
                 time.sleep(POLL_SEC)
+            draw()
     except KeyboardInterrupt:
         print("stopped waiting; the jobs go on. harbor_nb.attach() finds them again")  # noqa: T201
 
@@ -76,15 +80,13 @@ def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
             bar.max, bar.value, bar.description = total or 1, done, f"{told}, {job.state}"
         return {"text/html": table(jobs), "text/plain": _line(jobs)}
 
-    shown = picture()
-    handle = display(shown | view, raw=True, display_id=True)
-    next_at = time.monotonic() + _PICTURE_SEC
+    shown = [picture()]
+    handle = display(shown[0] | view, raw=True, display_id=True)
 
     def draw() -> None:
-        nonlocal shown, next_at
-        if time.monotonic() >= next_at and (fresh := picture()) != shown:
+        if (fresh := picture()) != shown[0]:
+            shown[0] = fresh
             handle.update(fresh | view, raw=True)
-            shown, next_at = fresh, time.monotonic() + _PICTURE_SEC
 
     try:
         yield draw
@@ -107,19 +109,15 @@ def _bars(jobs: "Sequence[Job]") -> Iterator[_Draw]:
                 bars.update(task, completed=done, total=total or None, description=f"{told}, {job.state}")
 
         yield draw
-        draw()
 
 
 @contextlib.contextmanager
 def _lines(jobs: "Sequence[Job]") -> Iterator[_Draw]:
-    shown, next_at = "", 0.0
+    shown = [""]
 
-    def draw(pause: float = _LINE_SEC) -> None:
-        nonlocal shown, next_at
-        if time.monotonic() >= next_at and (said := _line(jobs)) != shown:
+    def draw() -> None:
+        if (said := _line(jobs)) != shown[0]:
+            shown[0] = said
             print(said, flush=True)  # noqa: T201 - the progress that was asked for
-            shown, next_at = said, time.monotonic() + pause
 
     yield draw
-    next_at = 0
-    draw()

@@ -109,7 +109,7 @@ class JobLauncher(Panel):
 
     def refresh(self) -> None:
         """Make the plan anew and show it."""
-        from harbor_nb.running.plans import plan
+        from harbor_nb.running.planning import plan
 
         turn, (typed,) = self._next(self._tasks)
         settings, (tasks, spelled) = self.settings, _spelled(typed.strip())
