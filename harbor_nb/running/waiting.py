@@ -67,18 +67,13 @@ def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
     import ipywidgets as ipw
     from IPython.display import display
 
-    wide = ipw.Layout(width="auto")
-    bars = [ipw.IntProgress(layout=wide, style={"description_width": "initial"}) for _ in jobs[:SHOWN]]
-    box = ipw.VBox(bars, layout=wide)
-    view = {
-        "application/vnd.jupyter.widget-view+json": {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    }
+    progress = ipw.HTML()
+    model = {"version_major": 2, "version_minor": 0, "model_id": progress.model_id}
+    view = {"application/vnd.jupyter.widget-view+json": model}
 
     def picture() -> dict[str, Any]:
-        for job, bar in zip(jobs, bars, strict=False):
-            done, total, told = _step(job)
-            bar.max, bar.value, bar.description = total or 1, done, f"{told}, {job.state}"
-        return {"text/html": table(jobs), "text/plain": _line(jobs)}
+        progress.value = table(jobs)
+        return {"text/html": progress.value, "text/plain": _line(jobs)}
 
     shown = [picture()]
     handle = display(shown[0] | view, raw=True, display_id=True)
@@ -92,7 +87,7 @@ def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
         yield draw
     finally:
         handle.update(picture(), raw=True)
-        for widget in (*bars, *(bar.style for bar in bars), box, wide):  # a saved notebook needs no model
+        for widget in (progress, progress.layout, progress.style):  # a saved notebook needs no model
             widget.close()
 
 
