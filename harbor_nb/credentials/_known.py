@@ -7,12 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-_PLACEHOLDER = re.compile(
-    r"your[-_ ].*|<.*>|\{\{.*\}\}|\.\.\.|.*\.\.\.$|x{3,}|\*{3,}|change[-_ ]?me|replace[-_ ]?me|todo|.*[-_]here"
-    r"|placeholder|insert[-_ ].*|paste[-_ ].*|none|null|undefined",
-    re.IGNORECASE,
-)
-_QUOTES = "'\"`“”‘’„«»"
+PLACEHOLDER = "a placeholder, not a key"
 
 
 def read_table(package: str, name: str) -> list[dict[str, str]]:
@@ -49,31 +44,16 @@ def known() -> dict[str, Known]:
     return {row["name"]: Known(*row.values()) for row in read_table("harbor_nb.credentials", "known.csv")}
 
 
-def is_placeholder(value: str) -> bool:
-    """Tell whether a value is a stand-in that was never replaced."""
-    return _PLACEHOLDER.fullmatch(value.strip().strip(_QUOTES)) is not None
+@cache
+def _doubts() -> list[dict[str, str]]:
+    return read_table("harbor_nb.credentials", "doubts.csv")
 
 
 def value_doubts(name: str, value: str) -> list[str]:
     """Say what looks wrong in a credential's value, without a character of it."""
-    if not value:
-        return ["empty"]
-    doubts = []
-    if is_placeholder(value):
-        doubts.append("a placeholder, not a key")
-    if value != value.strip():
-        doubts.append("white space at its start or end")
-    if value.strip()[:1] in _QUOTES or value.strip()[-1:] in _QUOTES:
-        doubts.append("a quote is part of the value")
-    entry = known().get(name)
-    if entry is not None and entry.kind == "secret":
-        if re.search(r"\s", value.strip()):
-            doubts.append("white space inside")
-        if not value.isascii() or not value.strip().isprintable():
-            doubts.append("characters that no key has (a copy from a web page?)")
-        if value[-1] in ";,":
-            doubts.append("ends with a comma or semicolon")
-    return doubts
+    kind = known()[name].kind if name in known() else "setting"
+    rows = (row for row in _doubts() if row["of"] in ("any", kind))
+    return [row["doubt"] for row in rows if re.search(row["seen"], value, re.IGNORECASE)]
 
 
 def name_doubts(name: str) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harbor_nb.results import intervals
 from harbor_nb.results import statistics as stat
 from harbor_nb.results.summaries import interval
 
@@ -66,7 +67,7 @@ def _ratio(trials: pd.DataFrame, seconds: Any, key: list[str], baseline: str, ot
     if means.empty:
         return None
     change = (means[other] - means[baseline]).groupby(level=[0, 1, 2]).mean().to_numpy()
-    low, high = np.exp(stat.student(change))
+    low, high = np.exp(intervals.student(change))
     here, there = np.exp(means.mean())
     return {
         "tasks": len(change),

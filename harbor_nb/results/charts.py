@@ -15,6 +15,8 @@ _PHASES = {
     "environment_setup_sec": "environment setup", "agent_setup_sec": "agent setup", "agent_sec": "agent",
     "verifier_sec": "verifier", "teardown_sec": "teardown",
 }  # fmt: skip
+_MOST_TASKS = 40
+"""A picture of more tasks could not be read; those that differ most are drawn, and the title says so."""
 
 
 def _clean_all(value: Any) -> Any:
@@ -35,7 +37,14 @@ class Picture:
     @property
     def _spec(self) -> Any:
         # cleaned: a terminal's control character in a task's name makes the SVG writer abort the whole process
-        return _clean_all(self.chart.to_dict())
+        spec = _clean_all(self.chart.to_dict())
+        texts = [text for rows in spec["datasets"].values() for row in rows for text in row.values()]
+        longest = max((len(text) for text in texts if isinstance(text, str)), default=0)
+        # room at the left: where the reader lacks our font, the usual other ones are up to a sixth wider
+        spec["padding"] = {"left": 5 + min(longest, 80), "right": 5, "top": 5, "bottom": 5}
+        for part, limit in {"axisY": 440, "legend": 300, "header": 250}.items():
+            spec["config"].setdefault(part, {})["labelLimit"] = limit
+        return spec
 
     @property
     def svg(self) -> str:
@@ -79,11 +88,16 @@ def rewards_chart(trials: "pd.DataFrame") -> Picture:
     import altair as alt
 
     known = _side(trials).dropna(subset=["reward"]).astype({"reward": float})
-    frame = known.groupby(["side", "task"], as_index=False)[["reward"]].mean()
-    chart = alt.Chart(frame.astype({"side": object, "task": object}), width=160, height=90).mark_bar().encode(
+    means = known.pivot_table("reward", "task", "side")
+    most = means.loc[means.max(axis=1).sub(means.min(axis=1)).nlargest(_MOST_TASKS).index.sort_values()]
+    frame = most.melt(ignore_index=False, value_name="reward").dropna().reset_index()
+    chart = alt.Chart(frame.astype({"side": object, "task": object}), width=180, height=alt.Step(18)).mark_bar().encode(
         x=alt.X("reward:Q", title="mean reward", scale=alt.Scale(domain=[0, 1])), y=alt.Y("task:N", title=None),
     )  # fmt: skip
-    return Picture(chart.facet(facet=alt.Facet("side:N", title=None), columns=4), "mean reward per task")
+    faceted = chart.facet(facet=alt.Facet("side:N", title=None), columns=4)
+    if len(most) < len(means):
+        faceted = faceted.properties(title=f"{len(most):,} of {len(means):,} tasks, those that differ most")
+    return Picture(faceted, "mean reward per task")
 
 
 def phases_chart(trials: "pd.DataFrame") -> Picture:
@@ -96,7 +110,7 @@ def phases_chart(trials: "pd.DataFrame") -> Picture:
     frame = long.groupby(["side", "phase"], as_index=False)[["seconds"]].median()
     chart = alt.Chart(frame.astype({"side": object, "phase": object}), width=420).mark_bar().encode(
         x=alt.X("seconds:Q", title="median seconds a trial, phases stacked"), y=alt.Y("side:N", title=None),
-        color=alt.Color("phase:N", sort=list(_PHASES.values())), tooltip=["side", "phase", "seconds"],
+        color=alt.Color("phase:N", sort=list(_PHASES.values())), order="color_phase_sort_index:Q",
     )  # fmt: skip
     return Picture(chart, "median seconds per phase")
 
@@ -105,11 +119,8 @@ def overview_chart(trials: "pd.DataFrame") -> Picture:
     """Draw rewards above phase times."""
     import altair as alt
 
-    return Picture(alt.vconcat(rewards_chart(trials).chart, phases_chart(trials).chart), "rewards and phase times")
-
-
-_MOST_TASKS = 40
-"""A picture of more tasks could not be read; those that differ most are drawn, and the title says so."""
+    both = alt.vconcat(rewards_chart(trials).chart, phases_chart(trials).chart).resolve_scale(color="independent")
+    return Picture(both, "rewards and phase times")
 
 
 def _pairs_chart(comparison: Any) -> Any:
@@ -122,7 +133,6 @@ def _pairs_chart(comparison: Any) -> Any:
     for name in ("agent", "model"):
         if name in shown and shown[name].nunique() > 1:
             shown["task"] = shown["task"] + ", " + shown[name]
-    shown["task"] = shown["task"].str.slice(0, 60)
     tasks = {"task": shown["task"].astype(object), "versus": shown["versus"].astype(object)}
     frame = shown[["mean_baseline", "mean"]].astype(float).assign(**tasks)
     title = (
@@ -130,7 +140,7 @@ def _pairs_chart(comparison: Any) -> Any:
     )
     dots = frame.melt(["task", "versus"], ["mean_baseline", "mean"], "which", "score")
     dots["side"] = dots["versus"].where(dots["which"] == "mean", comparison.baseline)
-    y = alt.Y("task:N", title=None, sort=list(dict.fromkeys(frame["task"])), axis=alt.Axis(labelLimit=280))
+    y = alt.Y("task:N", title=None, sort=list(dict.fromkeys(frame["task"])))
     rule = alt.Chart(frame).mark_rule(color="#888").encode(x="mean_baseline:Q", x2="mean:Q", y=y)
     points = alt.Chart(dots).mark_point(size=70, filled=True, opacity=0.8).encode(
         x=alt.X("score:Q", title=f"mean {comparison.outcome} of the attempts"), y=y,
@@ -144,7 +154,7 @@ def _interval_chart(frame: Any, x: str, y: str, title: str, marks: list[float], 
     import pandas as pd
 
     scale = alt.Scale(type="log" if log else "linear", zero=False)
-    labels = alt.Y(f"{y}:N", title=None, sort=None, axis=alt.Axis(labelLimit=280))
+    labels = alt.Y(f"{y}:N", title=None, sort=None)
     base = alt.Chart(frame.astype({y: object}))
     line = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=scale, title=title), x2="high:Q", y=labels)
     dot = base.mark_point(filled=True, size=80).encode(x=alt.X(f"{x}:Q", scale=scale), y=labels)
@@ -177,10 +187,9 @@ def _flips_chart(comparison: Any) -> Any:
     import altair as alt
 
     frame = comparison.flips[["versus", "flip", "pairs"]].astype({"versus": object, "flip": object})
-    bars = alt.Chart(frame).mark_bar().encode(
-        x=alt.X("pairs:Q"), y=alt.Y("flip:N", title=None, sort=None), row=alt.Row("versus:N", title=None),
-    )  # fmt: skip
-    return bars.properties(width=360)
+    bars = alt.Chart(frame).mark_bar().encode(x=alt.X("pairs:Q"), y=alt.Y("flip:N", title=None, sort=None))
+    header = alt.Header(labelOrient="top", labelAnchor="start")
+    return bars.properties(width=360).facet(row=alt.Row("versus:N", title=None, header=header))
 
 
 def comparison_chart(comparison: Any, kind: str = "all") -> Picture:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harbor_nb.errors import BadInputError
 from harbor_nb.results.frames import trials
-from harbor_nb.results.statistics import student
+from harbor_nb.results.intervals import student
 
 _SECONDS = [f"{phase}_sec" for phase in ("environment_setup", "agent_setup", "agent", "verifier", "teardown", "total")]
 _SUMS = ["tokens_in", "tokens_cached", "tokens_out", "cost_usd"]

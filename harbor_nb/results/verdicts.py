@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harbor_nb.results import intervals
 from harbor_nb.results import statistics as stat
 
 Array = np.ndarray[Any, Any]
@@ -45,11 +46,11 @@ class Estimate:
         once = bool((self.pairs[["n_baseline", "n"]] == 1).all(axis=None))
         return self.binary and once and len(self.by_task) == len(self.pairs)
 
-    def interval(self, level: float, *, cautious: bool = False) -> stat.Interval:
+    def interval(self, level: float, *, cautious: bool = False) -> intervals.Interval:
         """Return the interval of the mean difference; `cautious` for a claim of equivalence."""
         if not len(self.d):
-            return stat.Interval(float("nan"), float("nan"), "no paired task")
-        return stat.mean_interval(self.d, level, binary=self.single, scale=self.scale, cautious=cautious)
+            return intervals.Interval(float("nan"), float("nan"), "no paired task")
+        return intervals.mean_interval(self.d, level, binary=self.single, scale=self.scale, cautious=cautious)
 
     @cached_property
     def test(self) -> tuple[float, str]:

@@ -1,5 +1,7 @@
 """Whatever the trials are, the comparison says something clear and true about them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -306,3 +308,14 @@ def test_models_are_named_by_their_provider_where_one_name_has_two(frame):
     twice = pd.concat([models, frame({"docker": [0]}, model="y", provider="reseller")])
     found = harbor_nb.compare(twice, by="model", baseline="x")
     assert set(found.verdicts) == {"maker/y", "reseller/y"}
+
+
+def test_long_names_stay_apart_in_a_picture(frame):
+    names = [
+        f"an-organisation/{'a-very-long-name-' * 3}{end}" for end in ("first", "second")
+    ]  # alike up to character 60
+    found = harbor_nb.compare(frame({"docker": dict.fromkeys(names, 1.0), "daytona": dict.fromkeys(names, 0.0)}))
+    picture = found.plot("pairs").svg
+    assert all(name in picture for name in names)
+    room = re.search(r'<g fill="none" stroke-miterlimit="10" transform="translate\((\d+),', picture)
+    assert int(room[1]) >= len(names[1])  # a wider font in the reader's browser does not run out of the picture

@@ -11,6 +11,7 @@ import harbor_nb
 
 REASONS = {
     "401": ("blocks", "refuses the key (401)"),
+    "402": ("blocks", "asks for payment (402)"),
     "403": ("blocks", "forbids it (403)"),
     "429": ("warns", "too many requests or the quota is used up (429)"),
     "500": ("warns", "has trouble of its own (5xx)"),
@@ -20,7 +21,7 @@ REASONS = {
     "silent": ("blocks", "takes the connection but does not answer within 10 s"),
 }
 VENDORS = ("daytona", "e2b", "modal", "runloop")
-EVERY = [(name, mode) for name in VENDORS for mode in REASONS if (name, mode) != ("modal", "page")]
+EVERY = [(name, mode) for name in VENDORS for mode in REASONS if name != "modal" or mode not in ("402", "page")]
 QUICK = [(name, mode) for name, mode in EVERY if mode != "silent" and (name == "daytona" or mode in ("401", "garbage"))]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import harbor_nb
-from harbor_nb.backends import catalog, preflight, readiness
+from harbor_nb.backends import catalog, preflight
 from harbor_nb.backends.readiness import Finding, Readiness
 from harbor_nb.errors import BadInputError
 
@@ -49,14 +49,14 @@ def test_a_key_makes_it_ready_and_its_absence_blocks(name):
 
 @pytest.mark.parametrize("name", GOOD)
 def test_sdk_not_installed_gives_the_command(name, monkeypatch):
-    real = readiness.version
+    real = catalog.version
 
     def without(package):
         if package == catalog.record(name).sdk:
             raise PackageNotFoundError
         return real(package)
 
-    monkeypatch.setattr(readiness, "version", without)
+    monkeypatch.setattr(catalog, "version", without)
     told = harbor_nb.check(name)
     assert told.reason == f"the package {catalog.record(name).sdk} is not installed"
     assert told.fix == f"type: pip install 'harbor-nb[{name}]'"
@@ -205,15 +205,43 @@ def test_environments_again_sees_a_key_that_was_set_and_no_change_of_another_fra
 
 
 async def test_every_preflight_inside_a_running_event_loop():
-    """Harbor's preflights raise SystemExit, which ends a loop; each becomes a Readiness instead."""
+    """Harbor's preflights raise SystemExit, which ends a loop; each becomes a Readiness that blocks instead."""
+    from harbor.environments.factory import EnvironmentFactory
+    from harbor.models.environment_type import EnvironmentType
+
     beating = asyncio.create_task(asyncio.sleep(3600))
+    others = [kind for kind in EnvironmentType if kind.value not in catalog.FIRST_CLASS]
     told = preflight.preflights()
-    assert len(told) > 20
-    assert all(isinstance(one, Readiness) for one in told.values())
-    assert not told["openshift"].ready
+    assert told.keys() == {kind.value for kind in others}
+    refused = 0
+    for kind in others:
+        try:
+            EnvironmentFactory.run_preflight(kind)
+        except (SystemExit, ImportError):
+            refused += 1
+            assert not told[kind.value].ready, kind
+            assert told[kind.value].fix, kind
+        else:
+            assert "only a trial can tell" in told[kind.value].reason or not told[kind.value].ready, kind
+    assert refused > 20
+    for name in catalog.FIRST_CLASS:
+        assert isinstance(harbor_nb.check(name), Readiness)
     await asyncio.sleep(0)
     assert not beating.done()
     beating.cancel()
+
+
+def test_what_harbor_does_not_check_is_no_promise(monkeypatch):
+    """Ready means that nothing certain stands in the way; where Harbor looks at little or nothing, the row says so."""
+    frame = harbor_nb.environments().set_index("name")
+    assert frame.loc["singularity", "reason"] == "Harbor checks nothing here, so only a trial can tell"
+    keys = "AWS_ACCESS_KEY_ID + AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
+    assert frame.loc["ec2", "reason"] == f"{keys} not set, which Harbor does not look at: only a trial can tell"
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    assert "looks at little: only a trial can tell" in harbor_nb.check("ec2").reason
+    others = frame.drop(list(catalog.FIRST_CLASS))
+    assert others["reason"].ne("").all()
+    assert frame.loc[frame["runs"] == "cloud", "needs_key"].all()
 
 
 BAD = """
