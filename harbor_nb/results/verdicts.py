@@ -157,11 +157,12 @@ def _attempts(estimate: Estimate, sd: float, wanted: int) -> str:
     return f"Or about {more:,} attempts a side on each of these tasks, {basis}."
 
 
-def amount(value: float, scale: float, *, sign: bool = True) -> str:
+def amount(value: float, scale: float, *, sign: bool = True, unit: bool = True) -> str:
     """Return a difference in percentage points, or in the outcome's own unit where that is not 0..1."""
     if np.isnan(value):
         return "unknown"
-    text = f"{100 * value:{'+' if sign else ''}.1f}" if scale == 1 else f"{value:{'+' if sign else ''}.3g}"
+    plus = "+" if sign else ""
+    text = f"{100 * value:{plus}.1f}{' points' if unit else ''}" if scale == 1 else f"{value:{plus}.3g}"
     return text.replace("-", "−")
 
 
@@ -183,19 +184,16 @@ def sentence(row: Any, baseline: str, *, margin: float, scale: float, repeats: b
     Returns:
         Verdict, difference, the interval used and the number of tasks.
     """
-    unit = " points" if scale == 1 else ""
     level, low, high = (90, row.low_90, row.high_90) if "equivalent" in row.verdict else (95, row.low, row.high)
     figures = (
-        f"{amount(row.difference, scale)}{unit}, {level} % interval {amount(low, scale)} to {amount(high, scale)}, "
-        f"over {tasks(row.tasks, 'paired ')}"
+        f"{amount(row.difference, scale)}, {level} % interval {amount(low, scale, unit=False)} to "
+        f"{amount(high, scale, unit=False)}, over {tasks(row.tasks, 'paired ')}"
     )
-    limit = f"±{amount(margin, scale, sign=False)}{unit}"
+    limit = f"±{amount(margin, scale, sign=False)}"
     if repeats:
-        chance = "this is how far repeats of one setting come apart by chance"
-        if row.verdict in {"better", "worse"}:
-            chance = (
-                "more than chance usually gives: something that is not recorded differs, or it is the one in twenty"
-            )
+        chance = "more than chance usually gives: something that is not recorded differs, or it is the one in twenty"
+        if row.verdict not in {"better", "worse"}:
+            chance = "this is how far repeats of one setting come apart by chance"
         return f"Between the repeats {baseline} and {row.side} the difference is {figures}; {chance}."
     said = {
         "equivalent": f"is equivalent to {baseline} within {limit}",
