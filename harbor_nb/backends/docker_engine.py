@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,7 +58,7 @@ def _engine(info: dict[str, Any], code: int, error: str) -> Iterable[Finding]:
     if info.get("OSType") == "windows":
         yield finding("windows")
     root = Path(info.get("DockerRootDir") or "/nowhere")
-    if endpoint().startswith("unix://") and root.is_dir():
+    if info.get("Name") == socket.gethostname() and root.is_dir():
         free = shutil.disk_usage(root).free
         if free < _LEAST_FREE_BYTES:
             yield finding("low-disk", free=free / 2**30, root=root)

@@ -125,6 +125,6 @@ class EnvironmentPicker(Panel):
 def _told(name: str, found: Any, live: bool) -> dict[str, Any]:
     from harbor_nb.backends.catalog import record
 
-    keys = " or ".join(" + ".join(group) for group in record(name).credentials)
+    one = record(name)
     readiness = {"ready": found.ready, "reason": found.reason, "fix": found.fix, "live": live}
-    return record(name)._asdict() | {"credentials": keys, "needs_key": bool(keys), **readiness}
+    return one._asdict() | {"credentials": one.choices, "needs_key": one.needs_key, **readiness}

@@ -53,12 +53,14 @@ def test_the_full_grid(tasks, attempts, truth):
     noise = 0.0146  # three standard errors of 5 % over 2,000 runs
     found = rates(tasks=tasks, attempts=attempts, runs=2000, **truth)
     assert found.covered >= 0.94 - noise
+    if found.flipped >= 25:  # below it the intervals are widened on purpose
+        assert found.covered <= 0.96 + noise
     if truth.get("loss"):
         assert found.equivalent <= 0.05 + noise
         return
     assert found.rejected <= 0.06 + noise
     assert found.exact <= 0.06 + noise
-    if found.flipped >= 25:  # below it the intervals are widened on purpose
+    if found.flipped >= 25:
         assert found.rejected >= 0.04 - noise
 
 

@@ -79,7 +79,7 @@ def _reach(address: str) -> str | None:
     parts = urlsplit(address)
     try:
         port = parts.port or (80 if parts.scheme == "http" else 443)
-        with socket.create_connection((parts.hostname or "", port), timeout=1):
+        with socket.create_connection((parts.hostname or "", port), timeout=0.5):
             return None
     except socket.gaierror:
         return "vendor-unknown"
