@@ -49,7 +49,7 @@ def run_demo(
     Example:
         >>> trials = run_demo(output="demo")  # doctest: +SKIP
     """
-    from harbor_nb.running.plans import plan
+    from harbor_nb.running.planning import plan
 
     folder = Path(output)
     try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,14 @@ class EventLog:
                 job.add_hook(event, self._hook(_NAMES[event.name]))
 
     def fresh(self) -> list[dict[str, Any]]:
-        """Give what was appended since the last look; a line that is no event is passed over."""
-        found = []
+        """Give the events that were added since the last call."""
+        found: list[Any] = []
         with contextlib.suppress(OSError), self._path.open("rb") as file:
-            if self._path.stat().st_size < self.read_bytes:  # begun anew
+            if os.fstat(file.fileno()).st_size < self.read_bytes:  # begun anew
                 self.read_bytes = 0
             file.seek(self.read_bytes)
-            fresh = file.read()
-            whole = fresh[: fresh.rfind(b"\n") + 1]
+            added = file.read()
+            whole = added[: added.rfind(b"\n") + 1]
             self.read_bytes += len(whole)
             for line in whole.splitlines():
                 with contextlib.suppress(ValueError):
@@ -55,13 +56,13 @@ class EventLog:
         return [event for event in found if isinstance(event, dict)]
 
     def phases(self) -> dict[str, str]:
-        """Give the phase that each trial is in (setup, agent, verifier; empty when ended), reading only what is new."""
+        """Give the phase that each trial is in: setup, agent, verifier; empty when it has ended."""
         for event in self.fresh():
-            phase = _PHASE_AFTER.get(str(event.get("event")))
-            if event.get("event") == "job_start":  # a resumed job begins with no trial running
+            kind = str(event.get("event"))
+            if kind == "job_start":  # a resumed job begins with no trial running
                 self._phase.clear()
-            elif phase is not None:
-                self._phase[str(event.get("trial"))] = phase
+            elif kind in _PHASE_AFTER:
+                self._phase[str(event.get("trial"))] = _PHASE_AFTER[kind]
         return self._phase
 
     def _hook(self, name: str) -> Any:

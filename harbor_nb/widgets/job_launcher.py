@@ -105,7 +105,7 @@ class JobLauncher(Panel):
 
     def refresh(self) -> Any:
         """Make the plan anew, show it and return it; None while it can't be made."""
-        from harbor_nb.running.plans import plan
+        from harbor_nb.running.planning import plan
 
         turn, (typed,) = self._next(self._tasks)
         settings, (tasks, spelled) = self.settings, _spelled(typed.strip())

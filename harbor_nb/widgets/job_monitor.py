@@ -180,7 +180,8 @@ class JobMonitor(Panel):
                 getattr(watch.job, verb)(**options)
 
         def done(_: None) -> None:
-            self._say("Resumed." if again else "Cancelled; nothing of it is left.", "done")
+            doubts = "; ".join(filter(None, (watch.job.told for watch in wanted)))
+            self._say("Resumed." if again else f"Cancelled; {doubts or 'nothing of it is left'}.", "done")
             if again:
                 self.watch([watch.job for watch in self._watches])
 
