@@ -7,12 +7,9 @@ import pandas as pd
 
 from harbor_nb.results import intervals
 from harbor_nb.results import statistics as stat
-from harbor_nb.results.summaries import interval
+from harbor_nb.results.summaries import SECONDS, interval
 
-_PHASES = {f"{name}_sec": name.replace("_", " ") for name in (
-    "environment_setup", "agent_setup", "agent", "verifier", "teardown", "total",
-)}  # fmt: skip
-_MEASURES = {**_PHASES, "cost_usd": "cost (USD)"}
+_MEASURES = {**SECONDS, "cost_usd": "cost (USD)"}
 _COLD = ("environment setup, first start of a task", "environment setup, later starts")
 _K = (1, 2, 3, 5, 10, 20, 50, 100)
 

@@ -87,14 +87,11 @@ class Side:
         if len(whole):
             told.append("Tasks left out: " + ", ".join(f"{n:,} ({reason})" for reason, n in whole.items()) + ".")
         if missing := [f"{row.side} {row.trials:,} ({row.reason})" for row in lost["trials"].sum().itertuples()]:
-            unit = " points" if self.scale == 1 else ""
             told.append(f"Trials missing: {', '.join(missing)}.")
             if zero["tasks"]:
-                amount = verdicts.amount(zero["difference"], self.scale)
+                amount, tasks = verdicts.amount(zero["difference"], self.scale), verdicts.tasks(zero["tasks"])
                 verdict = "" if self.refused else f": {zero['verdict']}"
-                told.append(
-                    f"Counted as 0, the difference is {amount}{unit} over {verdicts.tasks(zero['tasks'])}{verdict}."
-                )
+                told.append(f"Counted as 0, the difference is {amount} over {tasks}{verdict}.")
         return " ".join(told) or "Nothing was left out and no trial is missing."
 
     def _cause(self) -> str:

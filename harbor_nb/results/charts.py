@@ -11,10 +11,6 @@ from harbor_nb.errors import BadInputError
 if TYPE_CHECKING:
     import pandas as pd
 
-_PHASES = {
-    "environment_setup_sec": "environment setup", "agent_setup_sec": "agent setup", "agent_sec": "agent",
-    "verifier_sec": "verifier", "teardown_sec": "teardown",
-}  # fmt: skip
 _MOST_TASKS = 40
 """A picture of more tasks could not be read; those that differ most are drawn, and the title says so."""
 
@@ -104,13 +100,15 @@ def phases_chart(trials: "pd.DataFrame") -> Picture:
     """Draw the median seconds of each phase, stacked, per environment and agent."""
     import altair as alt
 
-    present = [column for column in _PHASES if column in trials]
-    long = _side(trials).melt(["side"], present, "phase", "seconds").dropna()
-    long["phase"], long["seconds"] = long["phase"].map(_PHASES), long["seconds"].astype(float)
+    from harbor_nb.results.summaries import SECONDS
+
+    phases = {name: words for name, words in SECONDS.items() if name in trials and name != "total_sec"}
+    long = _side(trials).melt(["side"], list(phases), "phase", "seconds").dropna()
+    long["phase"], long["seconds"] = long["phase"].map(phases), long["seconds"].astype(float)
     frame = long.groupby(["side", "phase"], as_index=False)[["seconds"]].median()
     chart = alt.Chart(frame.astype({"side": object, "phase": object}), width=420).mark_bar().encode(
         x=alt.X("seconds:Q", title="median seconds a trial, phases stacked"), y=alt.Y("side:N", title=None),
-        color=alt.Color("phase:N", sort=list(_PHASES.values())), order="color_phase_sort_index:Q",
+        color=alt.Color("phase:N", sort=list(phases.values())), order="color_phase_sort_index:Q",
     )  # fmt: skip
     return Picture(chart, "median seconds per phase")
 

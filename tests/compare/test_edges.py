@@ -310,6 +310,20 @@ def test_models_are_named_by_their_provider_where_one_name_has_two(frame):
     assert set(found.verdicts) == {"maker/y", "reseller/y"}
 
 
+def test_how_many_more_attempts_would_settle_it(frame):
+    rng = np.random.default_rng(4)
+    sides = {side: rng.integers(2, size=(40, 3)).astype(float) for side in ("docker", "daytona")}
+    found = harbor_nb.compare(frame({side: [list(row) for row in rewards] for side, rewards in sides.items()}))
+    assert found.verdict == "inconclusive"
+    spread = (sides["daytona"].mean(1) - sides["docker"].mean(1)).var(ddof=1)
+    noise = sum(rewards.var(axis=1, ddof=1).mean() / 3 for rewards in sides.values())  # of a mean of three attempts
+    wanted = int(re.search(r"about ([\d,]+) tasks would show equivalence", found.headline)[1].replace(",", ""))
+    room = spread * 40 / wanted - max(spread - noise, 0)
+    more = re.search(r"about ([\d,]+) attempts a side on each of these tasks, as the attempts here", found.headline)
+    assert room > 0
+    assert int(more[1].replace(",", "")) == int(np.ceil(noise * 3 / room))
+
+
 def test_long_names_stay_apart_in_a_picture(frame):
     names = [
         f"an-organisation/{'a-very-long-name-' * 3}{end}" for end in ("first", "second")
