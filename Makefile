@@ -24,7 +24,7 @@ lab: ## JupyterLab with the lessons
 
 test: ## the tests (5 minutes); docker and browser tests skip where these are missing
 	@PYTHON="$(PYTHON)" tools/setup test
-	$(PYTEST) -n $(WORKERS) --dist loadgroup
+	$(PYTEST) -n $(WORKERS)
 
 deep: ## what takes longer: big matrices, fuzzing, mutation, versions
 	@PYTHON="$(PYTHON)" tools/setup deep

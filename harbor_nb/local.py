@@ -8,6 +8,7 @@ from typing import Any, Literal, override
 
 from harbor.environments.base import BaseEnvironment, ExecResult, OutputCallback
 from harbor.environments.capabilities import EnvironmentCapabilities, EnvironmentResourceCapabilities
+from harbor.models.task.config import TaskOS
 from harbor.models.trial.config import ResourceMode
 
 from harbor_nb.errors import SandboxError
@@ -23,8 +24,9 @@ class LocalEnvironment(BaseEnvironment):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._sandbox: Sandbox | None = None
-        self._binds = [_bind(mount) for mount in kwargs.get("mounts") or []]
         super().__init__(*args, **kwargs)
+        # From 0.25 on Harbor tells apart what is bound to the host and what is only a folder inside.
+        self._binds = [_bind(mount) for mount in getattr(self, "_host_mounts", self._mounts)]
 
     @staticmethod
     @override
@@ -39,41 +41,35 @@ class LocalEnvironment(BaseEnvironment):
     @classmethod
     @override
     def resource_capabilities(cls) -> EnvironmentResourceCapabilities:
-        return EnvironmentResourceCapabilities(cpu_limit=True, memory_limit=True)
+        # Harbor 0.24 does not know fractional_cpus, and ignores it.
+        able = ("cpu_limit", "memory_limit", "fractional_cpus")
+        return EnvironmentResourceCapabilities.model_validate(dict.fromkeys(able, True))
 
     @classmethod
     @override
-    def preflight(cls) -> None:
+    def preflight(cls, **_settings: Any) -> None:  # from Harbor 0.26 on it is told them
         found = tier()
         if found.name == "none":
             raise SystemExit(f"local is not possible here: {found.reason}; {found.fix}")
 
     @override
     def _validate_definition(self) -> None:
-        for name in _COMPOSE:
-            if (self.environment_dir / name).exists():
-                raise SandboxError(f"{name}: local has no compose; {_USE_DOCKER}")
-        if (self.environment_dir / "Dockerfile").exists():
-            return
-        if self.task_env_config.docker_image:
-            raise SandboxError(f"the task names only a docker_image, which local can't pull; {_USE_DOCKER}")
-        raise SandboxError(f"{self.environment_dir.name}/Dockerfile is missing; add one, FROM alone is enough")
-
-    @override
-    def _validate_gpu_support(self) -> None:
-        if self._effective_gpus:
-            raise SandboxError(f"the task asks for {self._effective_gpus} GPUs, which local has not; {_USE_DOCKER}")
-
-    @override
-    def _validate_windows_support(self) -> None:
-        if str(getattr(self.task_env_config.os, "value", self.task_env_config.os)) == "windows":
-            raise SandboxError("the task needs Windows containers, which local has not; use Docker on Windows")
-
-    @override
-    def _validate_network_policy_support(self) -> None:
-        if any(policy.network_mode == "allowlist" for policy in (self._network_policy, *self._phase_network_policies)):
-            raise SandboxError(f"local can't allow single hosts (network_mode = allowlist); {_USE_DOCKER}")
-        super()._validate_network_policy_support()  # type: ignore[no-untyped-call] # Harbor gives it no types
+        task, place = self.task_env_config, self.environment_dir
+        compose = [name for name in _COMPOSE if (place / name).exists()]
+        no_dockerfile = not (place / "Dockerfile").exists()
+        networks = {policy.network_mode for policy in (self._network_policy, *self._phase_network_policies)}
+        refused = {
+            f"{' and '.join(compose)}: local has no compose; {_USE_DOCKER}": compose,
+            f"the task names only a docker_image, which local can't pull; {_USE_DOCKER}": no_dockerfile
+            and task.docker_image,
+            f"{place.name}/Dockerfile is missing; add one, FROM alone is enough": no_dockerfile,
+            f"the task asks for {self._effective_gpus} GPUs, which local has not; {_USE_DOCKER}": self._effective_gpus,
+            f"local can't allow single hosts (network_mode = allowlist); {_USE_DOCKER}": "allowlist" in networks,
+            "the task needs Windows containers, which local has not; use Docker on Windows": task.os == TaskOS.WINDOWS,
+        }
+        for reason, holds in refused.items():
+            if holds:
+                raise SandboxError(reason)
 
     @override
     async def start(self, force_build: bool) -> None:
@@ -88,6 +84,7 @@ class LocalEnvironment(BaseEnvironment):
         )
         folders = ("/solution", "/tests", self.task_env_config.workdir or image.workdir)
         await self._sandbox.exec(["mkdir", "-p", *folders], cwd="/", user="root")
+        await self.ensure_dirs(self._mount_targets(writable_only=True))
         self._tell(image.from_image)
 
     def _tell(self, from_image: str) -> None:

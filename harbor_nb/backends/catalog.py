@@ -1,27 +1,26 @@
 """The environment types: what each is for, and whether it can run a job here."""
 
 import os
+import re
 import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harbor_nb.backends.keys import Groups, alternatives, missing
 from harbor_nb.credentials._known import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harbor_nb.backends.findings import Readiness
+
 FIRST_CLASS = ("local", "docker", "daytona", "e2b", "modal", "runloop")
 _FRESH_SEC = 30.0
 _COLUMNS = "name title runs needs_key credentials missing sdk sdk_version ready reason fix use_case docs".split()
-
-
-def alternatives(text: str) -> tuple[tuple[str, ...], ...]:
-    """Read `A | B + C`: alternatives, each a group of names that are needed together."""
-    return tuple(tuple(group.split(" + ")) for group in text.split(" | ") if group)
 
 
 class EnvironmentRecord(NamedTuple):
@@ -37,9 +36,19 @@ class EnvironmentRecord(NamedTuple):
     place: str = ""
 
     @property
-    def credentials(self) -> tuple[tuple[str, ...], ...]:
+    def credentials(self) -> Groups:
         """Alternatives, each a group of names needed together."""
         return alternatives(self.needs)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a key or login of yours is needed; every cloud wants one, also where its name is not known here."""
+        return bool(self.needs) or self.runs == "cloud"
+
+    @property
+    def choices(self) -> str:
+        """The alternatives as a person reads them."""
+        return self.needs.replace("|", "or")
 
     @property
     def address(self) -> list[str]:
@@ -47,32 +56,34 @@ class EnvironmentRecord(NamedTuple):
         return self.place.split()
 
     def missing(self) -> tuple[str, ...]:
-        """Give the names that are missing from the alternative that is nearest to complete, one begun before others."""
-        lacks = {g: tuple(n for n in g if not os.environ.get(n, "").strip()) for g in self.credentials}
-        return lacks[min(lacks, key=lambda g: (len(lacks[g]), -len(g)))] if lacks else ()
+        """Give the names that are not set."""
+        return missing(self.credentials)
 
 
 @cache
-def _table() -> dict[str, EnvironmentRecord]:
-    rows = read_table("harbor_nb.backends", "environments.csv")
-    return {row["name"]: EnvironmentRecord(*row.values()) for row in rows}
-
-
 def record(name: str) -> EnvironmentRecord:
     """Give an environment's record; one that a newer Harbor brings has its name and little else."""
-    return _table().get(name) or EnvironmentRecord(name, name.replace("-", " ").title(), "cloud")
+    row = read_table("harbor_nb.backends", "environments.csv").get(name)
+    return EnvironmentRecord(*row.values()) if row else EnvironmentRecord(name, name.replace("-", " ").title(), "cloud")
 
 
 RECORDS = {name: record(name) for name in FIRST_CLASS}
 
 
-@cache
 def sdk_version(distribution: str) -> str | None:
     """Give the installed version of an SDK without importing it."""
     try:
         return version(distribution)
     except PackageNotFoundError:
         return None
+
+
+@cache
+def distributions(extra: str) -> tuple[str, ...]:
+    """Give the packages behind one of Harbor's extras, the vendor's own first; none of no extra."""
+    lines = [line for line in requires("harbor") or () if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", line)]
+    names = [re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0] for line in lines]
+    return tuple(sorted((n for n in names if n != "harbor"), key=lambda n: n == "dockerfile-parse"))
 
 
 _seen: dict[str, Any] = {}
@@ -84,13 +95,14 @@ def _fingerprint() -> tuple[Any, ...]:
     docker = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
     watched = [home / ".modal.toml", home / ".docker/config.json", home / ".kube/config", Path(docker), Path(".env")]
     watched += [Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")]
-    stamps = []
-    for path in watched:
-        try:
-            stamps.append(path.stat().st_mtime_ns)
-        except OSError:
-            stamps.append(0)
-    return (hash(frozenset(os.environ.items())), Path.cwd(), *stamps)
+    return (hash(frozenset(os.environ.items())), Path.cwd(), *map(_changed_ns, watched))
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def environments() -> "pd.DataFrame":
@@ -100,14 +112,14 @@ def environments() -> "pd.DataFrame":
     environment variables, settings files and installed packages stay the same; `check(name)` always looks anew.
 
     Returns:
-        One row an environment: name, title, runs (local or cloud), needs_key, credentials (alternatives), missing,
-        sdk, sdk_version, ready, reason, fix, use_case, docs.
+        One row an environment: name, title, runs (local or cloud), needs_key (a key or login of yours), credentials
+        (alternatives), missing, sdk, sdk_version, ready (nothing certain stands in the way), reason (why not, or
+        what is in doubt: of most environments Harbor looks at little or nothing beforehand), fix, use_case, docs.
 
     Example:
         >>> environments()["name"].tolist()[:2]
         ['local', 'docker']
     """
-    sdk_version.cache_clear()
     mark = _fingerprint()
     if _seen.get("mark") != mark or time.monotonic() - _seen["at"] > _FRESH_SEC:
         _seen.update(mark=mark, at=time.monotonic(), frame=_frame())
@@ -124,19 +136,19 @@ def _frame() -> "pd.DataFrame":
         first = pool.map(check, FIRST_CLASS)
         import pandas as pd  # while the others are asked
 
-        found = dict(zip(FIRST_CLASS, first, strict=True))
-        found |= others.result()
-    rows = []
-    for name, readiness in found.items():
-        one = record(name)
-        rows.append(
-            {
-                "name": name, "title": one.title, "runs": one.runs, "needs_key": bool(one.credentials),
-                "credentials": " or ".join(" + ".join(group) for group in one.credentials),
-                "missing": "" if readiness.ready else " + ".join(one.missing()),
-                "sdk": one.sdk or readiness.sdk, "sdk_version": sdk_version(one.sdk or readiness.sdk or "-"),
-                "ready": readiness.ready, "reason": readiness.reason, "fix": readiness.fix,
-                "use_case": one.use_case, "docs": one.docs,
-            }
-        )  # fmt: skip
-    return pd.DataFrame(rows, columns=_COLUMNS)
+        found = [*first, *others.result().values()]
+    return pd.DataFrame([_row(record(one.name), one) for one in found], columns=_COLUMNS)
+
+
+def _row(one: EnvironmentRecord, readiness: "Readiness") -> dict[str, Any]:
+    sdk = one.sdk or next(iter(distributions(one.name)), "")
+    return one._asdict() | {
+        "needs_key": one.needs_key,
+        "credentials": one.choices,
+        "missing": "" if readiness.ready else " + ".join(one.missing()),
+        "sdk": sdk,
+        "sdk_version": sdk_version(sdk) if sdk else None,
+        "ready": readiness.ready,
+        "reason": readiness.reason,
+        "fix": readiness.fix,
+    }

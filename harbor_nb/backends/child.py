@@ -1,6 +1,7 @@
-"""Run one of our modules in a child process that is ended in time with all it started; it answers in JSON lines."""
+"""Run one of our functions in a child process that is ended in time with all it started; it answers in JSON lines."""
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -20,11 +21,11 @@ class Answer(NamedTuple):
 
 
 def ask_child(module: str, arguments: Sequence[str], environ: Mapping[str, str], limit_sec: float) -> Answer:
-    """Run `python -m module` in an empty folder, where no library finds a `.env`, for `limit_sec` seconds at most."""
+    """Run `module.answers(*arguments)` in an empty folder, where no library finds a `.env`, for `limit_sec` at most."""
     paths = os.pathsep.join(path for path in sys.path if path)
     with tempfile.TemporaryDirectory(prefix="harbor_nb-", ignore_cleanup_errors=True) as away:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], env={**environ, "PYTHONPATH": paths}, cwd=away,
+            [sys.executable, "-m", __name__, module, *arguments], env={**environ, "PYTHONPATH": paths}, cwd=away,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         output, error, code = b"", b"", None
@@ -40,7 +41,7 @@ def ask_child(module: str, arguments: Sequence[str], environ: Mapping[str, str],
         with contextlib.suppress(ValueError):
             said.append(json.loads(line))
     last = (error.decode(errors="replace").strip().splitlines() or [""])[-1]
-    return Answer([one for one in said if isinstance(one, dict)], last, code)
+    return Answer(said, last, code)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -48,3 +49,16 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
+
+
+def _answer(module: str, arguments: Sequence[str]) -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what an SDK or a preflight prints is no answer
+    for one in importlib.import_module(module).answers(*arguments):
+        answers.write(json.dumps(one) + "\n")
+    answers.flush()
+    os._exit(0)  # threads and exit handlers that were started keep nobody waiting
+
+
+if __name__ == "__main__":
+    _answer(sys.argv[1], sys.argv[2:])

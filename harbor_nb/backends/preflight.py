@@ -1,17 +1,17 @@
 """Harbor's own preflight of any environment, in a child process: there it may exit, hang or end an event loop."""
 
-import json
+import logging
 import os
 import re
-import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import cache
-from importlib.metadata import PackageNotFoundError, requires, version
+from dataclasses import asdict
+from logging.handlers import BufferingHandler
 from typing import Any
 
-from harbor_nb.backends.catalog import FIRST_CLASS, record
+from harbor_nb.backends.catalog import FIRST_CLASS, distributions, record, sdk_version
 from harbor_nb.backends.child import ask_child
-from harbor_nb.backends.readiness import LIMIT_SEC, Finding, Readiness, blocks, warns
+from harbor_nb.backends.findings import LIMIT_SEC, Finding, Readiness, finding
 
 
 def preflights(name: str | None = None) -> dict[str, Readiness]:
@@ -19,10 +19,10 @@ def preflights(name: str | None = None) -> dict[str, Readiness]:
     environ = os.environ | {"HARBOR_TELEMETRY": "off", "PYTHON_DOTENV_DISABLED": "1"}
     said, error, code = ask_child(__name__, [name] if name else [], environ, LIMIT_SEC)
     names = next((one["names"] for one in said if "names" in one), [name] if name else [])
-    told = {one["name"]: _readiness(**one) for one in said if "kind" in one}
+    told = {one["name"]: tuple(Finding(**found) for found in one["found"]) for one in said if "name" in one}
     gone = f"did not answer in {LIMIT_SEC:.0f} s" if code is None else f"ended with code {code} {error}".strip()
-    lost = (Finding("warns", f"Harbor's preflight {gone}", "try again"),)
-    return {one: told.get(one, Readiness(one, lost)) for one in names}
+    lost = (finding("harbor-gone", text=gone),)
+    return {one: Readiness(one, told.get(one, lost)) for one in names}
 
 
 def known_environments() -> list[str]:
@@ -32,89 +32,59 @@ def known_environments() -> list[str]:
     return list(dict.fromkeys([*FIRST_CLASS, *(kind.value for kind in EnvironmentType)]))
 
 
-def _readiness(name: str, kind: str, text: str, extra: str | None) -> Readiness:
-    text, docs, lacks = " ".join(text.split()), record(name).docs or "see its docs", record(name).missing()
-    first, _, rest = text.partition(". ")
-    module = re.search(r"No module named '(\w+)", text)
-    package = f"'harbor[{extra}]'" if extra else module[1] if module else "what is missing"
-    add = f"add {' and '.join(f'{key}=...' for key in lacks)} to .env"
-    kinds = {
-        "missing": blocks(f"not installed: {text}", f"type: pip install {package}"),
-        "import": blocks(text.split(" Install ")[0], f"type: pip install {package}"),
-        "exit": blocks(first.rstrip("."), add if lacks else rest.rstrip(".") or docs),
-        "error": warns(f"Harbor's preflight failed: {text}", docs),
-        "unchecked": warns("Harbor checks nothing beforehand for it, so only a trial can tell", docs),
-        "warned": warns(first, docs),
-    }
-    sdk = next(iter(distributions(extra)), "") if extra else ""
-    return Readiness(name, (kinds[kind],) if kind in kinds else (), sdk)
-
-
-@cache
-def distributions(extra: str) -> tuple[str, ...]:
-    """Give the packages behind one of Harbor's extras, the vendor's own first."""
-    lines = [line for line in requires("harbor") or () if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", line)]
-    names = [re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0] for line in lines]
-    return tuple(sorted((n for n in names if n != "harbor"), key=lambda n: n == "dockerfile-parse"))
-
-
-def _ask(name: str, entry: Any) -> dict[str, Any]:
-    import logging
-
-    from harbor.environments.base import BaseEnvironment
-    from harbor.environments.factory import EnvironmentFactory, _load_environment_class
-
-    extra = entry.pip_extra if entry else None
-    answer: dict[str, Any] = {"name": name, "kind": "ok", "text": "", "extra": extra}
-    for distribution in distributions(extra) if extra else ():
-        try:
-            version(distribution)
-        except PackageNotFoundError:
-            return answer | {"kind": "missing", "text": distribution}
-    warned: list[str] = []
-
-    class Warned(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            warned.append(record.getMessage())
-
-    handler = Warned(logging.WARNING)
-    logger = logging.getLogger(entry.module) if entry else logging.getLogger()
-    logger.addHandler(handler)
-    try:
-        if entry is None:
-            EnvironmentFactory.run_preflight(None, name)
-        else:
-            from harbor.models.environment_type import EnvironmentType
-
-            kind = EnvironmentType(name)
-            EnvironmentFactory.run_preflight(kind)
-            if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
-                return answer | {"kind": "unchecked"}
-    except SystemExit as error:
-        return answer | {"kind": "exit", "text": str(error)}
-    except ImportError as error:
-        return answer | {"kind": "import", "text": str(error.__cause__ or error)}
-    except BaseException as error:  # noqa: BLE001 - whatever a preflight raises is an answer
-        return answer | {"kind": "error", "text": f"{type(error).__name__}: {error}"}
-    finally:
-        logger.removeHandler(handler)
-    return answer | {"kind": "warned" if warned else "ok", "text": " ".join(warned)}
-
-
-def _main(wanted: list[str]) -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a preflight prints is no answer
+def answers(*wanted: str) -> Iterator[dict[str, Any]]:
+    """In the child: give the names, then how each of them answers."""
     from harbor.environments.factory import _ENVIRONMENT_REGISTRY
 
     known = {kind.value: entry for kind, entry in _ENVIRONMENT_REGISTRY.items()}
     names = wanted or [name for name in known if name not in FIRST_CLASS]
-    answers.write(json.dumps({"names": names}) + "\n")
+    yield {"names": names}
     with ThreadPoolExecutor(8) as pool:
         for asked in as_completed([pool.submit(_ask, name, known.get(name)) for name in names]):
-            answers.write(json.dumps(asked.result()) + "\n")
-    answers.flush()
-    os._exit(0)  # nothing that a preflight has started keeps this process
+            yield asked.result()
 
 
-if __name__ == "__main__":
-    _main(sys.argv[1:])
+def _ask(name: str, entry: Any) -> dict[str, Any]:
+    extra = (entry and entry.pip_extra) or ""
+    lacks = next((one for one in distributions(extra) if sdk_version(one) is None), None)
+    found = finding("harbor-extra", text=lacks, extra=extra) if lacks else _preflight(name, entry)
+    return {"name": name, "found": [asdict(found)] if found else []}
+
+
+def _preflight(name: str, entry: Any) -> Finding | None:
+    from harbor.environments.base import BaseEnvironment
+    from harbor.environments.factory import EnvironmentFactory, _load_environment_class
+    from harbor.models.environment_type import EnvironmentType
+
+    one = record(name)
+    docs = one.docs or "see its docs"
+    logger, warned = logging.getLogger(entry.module if entry else None), BufferingHandler(1000)
+    warned.setLevel(logging.WARNING)
+    logger.addHandler(warned)
+    try:
+        if entry is None:
+            EnvironmentFactory.run_preflight(None, name)
+        else:
+            kind = EnvironmentType(name)
+            EnvironmentFactory.run_preflight(kind)
+            if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
+                return finding("harbor-unchecked", docs=docs)
+    except SystemExit as error:
+        text, lacks = str(error), one.missing()
+        first, _, rest = " ".join(text.split()).removesuffix(".").partition(". ")
+        if any(key in text for key in lacks):
+            rest = f"add {' and '.join(f'{key}=...' for key in lacks)} to .env"
+        return finding("harbor-exit", first=first, rest=rest or docs)
+    except ImportError as error:
+        text = str(error.__cause__ or error).split(" Install ")[0]
+        module = re.search(r"No module named '(\w+)", text)
+        return finding("harbor-import", text=text, package=module[1] if module else "what is missing")
+    except BaseException as error:  # noqa: BLE001 - whatever a preflight raises is an answer
+        return finding("harbor-error", text=f"{type(error).__name__}: {error}", docs=docs)
+    finally:
+        logger.removeHandler(warned)
+    if warned.buffer:
+        return finding("harbor-warned", first=warned.buffer[0].getMessage().partition(". ")[0], docs=docs)
+    if entry is None:
+        return None
+    return finding("harbor-unasked" if one.missing() else "harbor-passed", needs=one.choices, docs=docs)

@@ -7,18 +7,14 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-_PLACEHOLDER = re.compile(
-    r"your[-_ ].*|<.*>|\{\{.*\}\}|\.\.\.|.*\.\.\.$|x{3,}|\*{3,}|change[-_ ]?me|replace[-_ ]?me|todo|.*[-_]here"
-    r"|placeholder|insert[-_ ].*|paste[-_ ].*|none|null|undefined",
-    re.IGNORECASE,
-)
-_QUOTES = "'\"`“”‘’„«»"
+PLACEHOLDER = "a placeholder, not a key"
 
 
-def read_table(package: str, name: str) -> list[dict[str, str]]:
-    """Read a CSV file that a package carries; one dict a row."""
+@cache
+def read_table(package: str, name: str) -> dict[str, dict[str, str]]:
+    """Read a CSV file that a package carries; one dict a row, by what stands in its first column."""
     with (files(package) / name).open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return {next(iter(row.values())): row for row in csv.DictReader(file)}
 
 
 class Known(NamedTuple):
@@ -46,34 +42,15 @@ class Known(NamedTuple):
 @cache
 def known() -> dict[str, Known]:
     """Give the table by name."""
-    return {row["name"]: Known(*row.values()) for row in read_table("harbor_nb.credentials", "known.csv")}
-
-
-def is_placeholder(value: str) -> bool:
-    """Tell whether a value is a stand-in that was never replaced."""
-    return _PLACEHOLDER.fullmatch(value.strip().strip(_QUOTES)) is not None
+    return {name: Known(*row.values()) for name, row in read_table("harbor_nb.credentials", "known.csv").items()}
 
 
 def value_doubts(name: str, value: str) -> list[str]:
     """Say what looks wrong in a credential's value, without a character of it."""
-    if not value:
-        return ["empty"]
-    doubts = []
-    if is_placeholder(value):
-        doubts.append("a placeholder, not a key")
-    if value != value.strip():
-        doubts.append("white space at its start or end")
-    if value.strip()[:1] in _QUOTES or value.strip()[-1:] in _QUOTES:
-        doubts.append("a quote is part of the value")
-    entry = known().get(name)
-    if entry is not None and entry.kind == "secret":
-        if re.search(r"\s", value.strip()):
-            doubts.append("white space inside")
-        if not value.isascii() or not value.strip().isprintable():
-            doubts.append("characters that no key has (a copy from a web page?)")
-        if value[-1] in ";,":
-            doubts.append("ends with a comma or semicolon")
-    return doubts
+    kind = known()[name].kind if name in known() else "setting"
+    rows = read_table("harbor_nb.credentials", "doubts.csv").items()
+    applying = {doubt: row["seen"] for doubt, row in rows if row["of"] in ("any", kind)}
+    return [doubt for doubt, seen in applying.items() if re.search(seen, value, re.IGNORECASE)]
 
 
 def name_doubts(name: str) -> list[str]:

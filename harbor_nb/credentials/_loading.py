@@ -1,8 +1,10 @@
 """Load `.env` into this process, and say for each name which value is in force and why."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import ChainMap
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 from harbor_nb._display import Shown, clean, render
 from harbor_nb._redaction import redactor
 from harbor_nb.credentials._known import known, name_doubts, value_doubts
-from harbor_nb.credentials._reading import EnvFile, expand, find_env, read_env
+from harbor_nb.credentials._reading import EnvFile, expand, file_notes, find_env, read_env
 from harbor_nb.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -39,14 +41,11 @@ class Row:
 
 @dataclass
 class _Ours:
-    """What an earlier `load_env` set; values stay out of its repr."""
+    """What an earlier `load_env` set."""
 
-    value: str
-    before: str | None
+    value: str = field(repr=False)
+    before: str | None = field(repr=False)
     path: Path
-
-    def __repr__(self) -> str:
-        return f"_Ours({self.path.name})"
 
 
 _ours: dict[str, _Ours] = {}
@@ -69,23 +68,19 @@ class Credentials(Shown, Sequence[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self._rows)
-
     @property
     def frame(self) -> "pd.DataFrame":
         """One row a name: name, source, length (characters), used_by, harbor_run, warnings."""
         import pandas as pd
 
-        columns = ["name", "source", "length", "used_by", "harbor_run", "warnings"]
-        rows = [[getattr(row, column) for column in columns[:-1]] + ["; ".join(row.warnings)] for row in self]
-        return pd.DataFrame(rows, columns=columns)
+        rows = [asdict(row) | {"warnings": "; ".join(row.warnings)} for row in self]
+        return pd.DataFrame(rows, columns=[column.name for column in fields(Row)])
 
     def __str__(self) -> str:
         cells = [("name", "source", "length", "used by", "warnings")]
-        cells += [(r.name, r.source, str(r.length), r.used_by, "; ".join(r.warnings)) for r in self]
-        widths = [max(len(row[i]) for row in cells) for i in range(4)]
-        lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(4)), row[4]]).rstrip() for row in cells]
+        cells += [(row.name, row.source, str(row.length), row.used_by, "; ".join(row.warnings)) for row in self]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
         return clean("\n".join([*(lines if self._rows else ["no credentials are set"]), *self.notes]))
 
     __repr__ = __str__
@@ -126,15 +121,36 @@ def load_env(path: str | os.PathLike[str] | None = None, override: bool = False)
         ['name', 'source', 'length', 'used_by', 'harbor_run', 'warnings']
     """
     files = _files(path)
-    notes = [note for file in files for note in file.notes]
+    notes = [note for file in files for note in (*file.notes, *file_notes(file.path))]
     if not files:
         notes.append(f"no .env was found from {Path.cwd()} upward; type harbor_nb.env_example() for one to fill in")
-    merge = _Merge(files, override)
-    rows = [merge.take(name) for name in merge.values]
-    _apply(merge.base)
-    local = _names(Path.cwd() / ".env.local")
-    rows += [_elsewhere(name) for name in sorted(known().keys() - merge.values.keys()) if name in merge.base]
-    return Credentials([_told(row, local) for row in rows], [*notes, *merge.notes])
+    homes = {name: file for file in reversed(files) for name in file.entries}  # the first file has the last word
+    wanted, values = _without_ours(homes, files, notes), dict[str, str]()
+    told: dict[str, tuple[str, list[str]]] = {}
+    for name, file in homes.items():
+        entry = file.entries[name]
+        seen = ChainMap(values, wanted) if override else ChainMap(wanted, values)
+        value, expanded = expand(entry.raw, seen)
+        if len(os.fsencode(value)) > _LONGEST_BYTES:
+            where = f"{file.path.name}, line {entry.line}"
+            notes.append(f"{where}: {name} is longer than {_LONGEST_BYTES:,} bytes, so it was left out")
+            continue
+        values[name] = value
+        redactor.remember_loaded(name, value)
+        replaced = [
+            f"{other.path.name} has another value, which {file.path.name} replaces"
+            for other in files
+            if other.entries.get(name, entry).raw != entry.raw
+        ]
+        source, doubts = _choose(name, value, file.path, wanted, override)
+        told[name] = source, [*entry.doubts, *expanded, *replaced, *doubts]
+    _apply(wanted)
+    for name in sorted(known().keys() & wanted.keys() - told.keys()):
+        redactor.remember_loaded(name, wanted[name])
+        ours = _ours.get(name)
+        told[name] = str(ours.path) if ours and ours.value == wanted[name] else _whose(name, wanted[name]), []
+    with_harbor = _names(Path.cwd() / ".env.local")
+    return Credentials([_row(name, wanted[name], *said, with_harbor) for name, said in told.items()], notes)
 
 
 def _files(path: str | os.PathLike[str] | None) -> list[EnvFile]:
@@ -144,114 +160,70 @@ def _files(path: str | os.PathLike[str] | None) -> list[EnvFile]:
         return []
     if path is not None and named.is_dir() and named.name != ".env":
         named /= ".env"
-    beside = named.with_name(".env.local")
-    wanted = [named]
-    if named.name == ".env" and beside.exists():
-        wanted = [beside, *([named] if named.exists() else [])]
-    return [read_env(file) for file in wanted]
+    wanted = [named.with_name(".env.local"), named] if named.name == ".env" else [named]
+    there = [file for file in wanted if file.exists()]
+    return [read_env(file) for file in there or [named]]
 
 
-class _Merge:
-    """The environment as it will be: the shell's, less what we set before from these files, plus what they hold."""
+def _without_ours(homes: Mapping[str, EnvFile], files: list[EnvFile], notes: list[str]) -> dict[str, str]:
+    """Give the environment as it was before we set what these files hold, or held when they were loaded before."""
+    environment, places = dict(os.environ), {file.path for file in files}
+    for name, one in list(_ours.items()):
+        if environment.get(name) != one.value or not (name in homes or one.path in places):
+            continue
+        environment.pop(name)
+        if one.before is not None:
+            environment[name] = one.before
+        if name not in homes:
+            notes.append(f"{name} is no longer in {one.path.name}, so it was taken out of this session")
+            _ours.pop(name)
+    return environment
 
-    def __init__(self, files: list[EnvFile], override: bool) -> None:
-        self.files, self.override, self.notes = files, override, list[str]()
-        self.homes = {name: file for file in reversed(files) for name in file.raw}  # the first file has the last word
-        self.base = dict(os.environ)
-        places = {file.path for file in files}
-        mine = {name: one for name, one in _ours.items() if self.base.get(name) == one.value}
-        for name, one in mine.items():
-            if name in self.homes or one.path in places:
-                self.base.pop(name)
-                if one.before is not None:
-                    self.base[name] = one.before
-            if name not in self.homes and one.path in places:
-                self.notes.append(f"{name} is no longer in {one.path.name}, so it was taken out of this session")
-                _ours.pop(name)
-        self.values: dict[str, str] = {}
-        self.doubts: dict[str, list[str]] = {}
-        for name, file in self.homes.items():
-            seen = self.base | self.values if override else self.values | self.base
-            value, told = expand(name, file.raw[name], seen)
-            if len(os.fsencode(value)) <= _LONGEST_BYTES:
-                self.values[name], self.doubts[name] = value, [*file.doubts[name], *told]
-            else:
-                where = f"{file.path.name}, line {file.lines[name]}"
-                self.notes.append(f"{where}: {name} is longer than {_LONGEST_BYTES:,} bytes, so it was left out")
 
-    def take(self, name: str) -> Row:
-        """Put one value in force, or leave the shell's, and say which."""
-        value, file, shell = self.values[name], self.homes[name], self.base.get(name)
-        doubts = self.doubts[name]
-        redactor.remember_loaded(name, value)
-        doubts += [
-            f"{other.path.name} has another value, which {file.path.name} replaces"
-            for other in self.files
-            if other.raw.get(name, file.raw[name]) != file.raw[name]
-        ]
-        if shell is not None and shell != value and not self.override:
-            whose = _whose(name, shell)
-            editor = " (an editor may have injected an older file)" if "VSCODE_PID" in os.environ else ""
-            doubts.append(
-                f"{file.path.name} has another value, but the {whose}'s wins{editor}; "
-                "to turn that round: load_env(override=True)"
-            )
-            _ours.pop(name, None)
-            return _row(name, shell, whose, doubts)
-        if shell is not None and shell != value:
-            doubts.append(f"replaces the {_whose(name, shell)}'s value")
-        if shell == value and _whose(name, value) == "shell" and not self.override:
-            _ours.pop(name, None)
-            return _row(name, value, "shell", doubts)
-        _ours[name] = _Ours(value, shell if shell != value else _at_start().get(name), file.path)
-        self.base[name] = value
-        if name == "DAYTONA_API_URL":
-            doubts.append("decides where the Daytona key is sent; the SDK itself takes it from no file")
-        return _row(name, value, file.path.name, doubts)
+def _choose(name: str, value: str, path: Path, wanted: dict[str, str], override: bool) -> tuple[str, list[str]]:
+    """Put a file's value in force, or leave the one that is there; give the source of what holds, and doubts."""
+    theirs = wanted.get(name)
+    whose = _whose(name, theirs)
+    if theirs is not None and not override and (theirs != value or whose == "shell"):
+        _ours.pop(name, None)
+        editor = " (an editor may have injected an older file)" if "VSCODE_PID" in os.environ else ""
+        turn = "to turn that round: load_env(override=True)"
+        shadowed = f"{path.name} has another value, but the {whose}'s wins{editor}; {turn}"
+        return whose, [shadowed] if theirs != value else []
+    _ours[name] = _Ours(value, theirs if theirs != value else _at_start().get(name), path)
+    wanted[name] = value
+    doubts = [f"replaces the {whose}'s value"] if theirs not in (None, value) else []
+    if name == "DAYTONA_API_URL":
+        doubts.append("decides where the Daytona key is sent; the SDK itself takes it from no file")
+    return path.name, doubts
 
 
 def _apply(wanted: dict[str, str]) -> None:
     for name in os.environ.keys() - wanted.keys():
         del os.environ[name]
-    for name, value in wanted.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
 
 
-def _whose(name: str, value: str) -> str:
+def _whose(name: str, value: str | None) -> str:
     return "shell" if _at_start().get(name) == value else "session"
 
 
-def _elsewhere(name: str) -> Row:
-    """Tell of a known name that the files at hand do not set."""
-    value = os.environ[name]
-    one = _ours.get(name)
-    source = str(one.path) if one is not None and one.value == value else _whose(name, value)
-    redactor.remember_loaded(name, value)
-    return _row(name, value, source, [])
-
-
-def _row(name: str, value: str, source: str, doubts: list[str]) -> Row:
-    entry = known().get(name)
+def _row(name: str, value: str, source: str, doubts: list[str], local: Container[str]) -> Row:
+    used_by = known()[name].used_by if name in known() else ""
+    harbor_run = "shell" if name in _at_start() else ".env.local" if name in local else "not set"
     warnings = tuple(clean(doubt) for doubt in (*name_doubts(name), *value_doubts(name, value), *doubts))
-    return Row(name, source, len(value), entry.used_by if entry else "", "", warnings)
-
-
-def _told(row: Row, local: set[str]) -> Row:
-    at = "shell" if row.name in _at_start() else ".env.local" if row.name in local else "not set"
-    return replace(row, harbor_run=at)
+    return Row(name, source, len(value), used_by, harbor_run, warnings)
 
 
 def stored_names() -> dict[str, str]:
     """Give the names that the nearest `.env` and `.env.local` hold, loaded or not, each with its file's name."""
-    try:
-        return {name: file.path.name for file in reversed(_files(None)) for name, value in file.raw.items() if value}
-    except CredentialsError:
-        return {}
+    with contextlib.suppress(CredentialsError):
+        files = reversed(_files(None))
+        return {name: file.path.name for file in files for name, entry in file.entries.items() if entry.raw}
+    return {}
 
 
-def _names(path: Path) -> set[str]:
-    try:
-        return set(read_env(path).raw)
-    except CredentialsError:
-        return set()
+def _names(path: Path) -> Container[str]:
+    with contextlib.suppress(CredentialsError):
+        return read_env(path).entries
+    return ()

@@ -5,27 +5,35 @@ import os
 import re
 import stat
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 from dotenv.variables import Variable, parse_variables
 
 from harbor_nb.errors import CredentialsError
 
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
+
+
+@dataclass
+class Entry:
+    """What a file sets one name to; its repr shows no value."""
+
+    raw: str = field(repr=False)
+    line: int
+    doubts: list[str]
 
 
 @dataclass
 class EnvFile:
-    """What one file holds; its repr shows names only."""
+    """What one file holds."""
 
     path: Path
-    raw: dict[str, str] = field(default_factory=dict, repr=False)
-    lines: dict[str, int] = field(default_factory=dict)
-    doubts: dict[str, list[str]] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -54,12 +62,12 @@ def read_bytes(path: Path) -> bytes:
         CredentialsError: it is missing, no plain file, not readable, or too large.
     """
     try:
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise CredentialsError(f"{path} is a folder; name the file itself, or move the folder away")
-        if not stat.S_ISREG(kind):
+        if not stat.S_ISREG(found.st_mode):
             raise CredentialsError(f"{path} is not a plain file (a pipe or a device); copy its text to a file")
-        if path.stat().st_size > _MOST_BYTES:
+        if found.st_size > _MOST_BYTES:
             raise CredentialsError(f"{path} is larger than 1 MB, so it is no .env file; name another")
         return path.read_bytes()
     except FileNotFoundError:
@@ -75,57 +83,59 @@ def read_env(path: Path) -> EnvFile:
         CredentialsError: it can't be read, or is not text.
     """
     data = read_bytes(path)
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
-        text = data.decode(encoding)
+        text = data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise CredentialsError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
-    found = EnvFile(path, notes=_file_notes(path))
+    found = EnvFile(path)
     for binding in parse_stream(io.StringIO(text, newline="")):
+        if binding.key is None and not binding.error:
+            continue  # a comment, or nothing
         source = binding.original.string
-        body = source.strip("\r\n")
-        first = binding.original.line + len(re.findall(r"\r\n|\n|\r", source[: len(source) - len(source.lstrip())]))
-        lines = len(re.findall(r"\r\n|\n|\r", body.lstrip())) + 1
-        where = f"line {first}" if lines == 1 else f"lines {first} to {first + lines - 1}"
-        if binding.error:
-            found.notes.append(f"{path.name}, {where}: can't be understood, so it was left out")
+        first = binding.original.line + _line_ends(source[: len(source) - len(source.lstrip())])
+        last = first + _line_ends(source.strip())
+        where = f"line {first}" if first == last else f"lines {first} to {last}"
+        name, value = binding.key or "", binding.value or ""
+        if wrong := _wrong(binding):
+            found.notes.append(f"{path.name}, {where}: {wrong}, so it was left out")
             continue
-        if binding.key is None:
-            continue
-        doubts: list[str] = []
-        if not _NAME.fullmatch(binding.key):
-            found.notes.append(f"{path.name}, {where}: the name before '=' is no variable name, so it was left out")
-        elif binding.value is None:
-            found.notes.append(f"{path.name}, {where}: {binding.key} has no '=', so it was left out")
-        elif "\0" in binding.value:
-            found.notes.append(f"{path.name}, {where}: {binding.key} holds a NUL character, so it was left out")
-        else:
-            if binding.key in found.raw:
-                doubts.append(
-                    f"set twice in {path.name} (lines {found.lines[binding.key]} and {first}); the last holds"
-                )
-            if re.search(r"[\r\n]\s*(?:export\s+)?[A-Za-z_]\w*=", binding.value):
-                doubts.append(f"{where} of {path.name} hold another NAME= inside; is a quote not closed?")
-            found.raw[binding.key], found.lines[binding.key] = binding.value, first
-            found.doubts[binding.key] = doubts
+        doubts = []
+        if name in found.entries:
+            doubts.append(f"set twice in {path.name} (lines {found.entries[name].line} and {first}); the last holds")
+        if re.search(r"[\r\n]\s*(?:export\s+)?[A-Za-z_]\w*=", value):
+            doubts.append(f"{where} of {path.name} hold another NAME= inside; is a quote not closed?")
+        found.entries[name] = Entry(value, first, doubts)
     return found
 
 
-def expand(name: str, value: str, known_values: dict[str, str]) -> tuple[str, list[str]]:
+def _line_ends(text: str) -> int:
+    return len(re.findall(r"\r\n|\n|\r", text))
+
+
+def _wrong(binding: Binding) -> str | None:
+    if binding.error or binding.key is None:
+        return "can't be understood"
+    if not _NAME.fullmatch(binding.key):
+        return "the name before '=' is no variable name"
+    if binding.value is None:
+        return f"{binding.key} has no '='"
+    return f"{binding.key} holds a NUL character" if "\0" in binding.value else None
+
+
+def expand(value: str, known_values: Mapping[str, str]) -> tuple[str, list[str]]:
     """Put variables in, `${NAME}` and `${NAME:-default}`, as python-dotenv does, and say that it was done."""
     atoms = list(parse_variables(value))
-    names = [atom for atom in atoms if isinstance(atom, Variable)]
-    doubts = [f"${{{atom.name}}} was put in" for atom in names if atom.name in known_values]
-    doubts += [
-        f"${{{atom.name}}} is not set, so {'its default' if atom.default else 'nothing'} was put in"
-        for atom in names
-        if atom.name not in known_values
-    ]
+    doubts = []
+    for atom in atoms:
+        if isinstance(atom, Variable):
+            lacks = f"is not set, so {'its default' if atom.default else 'nothing'}"
+            doubts.append(f"${{{atom.name}}} {'' if atom.name in known_values else lacks + ' '}was put in")
     return "".join(atom.resolve(known_values) for atom in atoms), doubts
 
 
-def _file_notes(path: Path) -> list[str]:
+def file_notes(path: Path) -> list[str]:
+    """Tell who else can see a file: others on this machine, or git."""
     notes = []
     if os.name == "posix" and path.stat().st_mode & 0o077:
         notes.append(f"others on this machine can read {path.name}; type: chmod 600 {path.name}")
@@ -140,16 +150,13 @@ def _file_notes(path: Path) -> list[str]:
 
 def git_sees(path: Path) -> bool | None:
     """Tell whether git holds the file (True) or could take it (False); None if it ignores it or is not there."""
-    for arguments, answer in ((["ls-files", "--error-unmatch"], True), (["check-ignore", "-q"], None)):
-        try:
-            done = subprocess.run(
-                ["git", *arguments, "--", path.name],
-                cwd=path.parent, capture_output=True, timeout=5, check=False, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        if done.returncode == 0:
-            return answer
-        if done.returncode > 1:
-            return None  # not in a repository
-    return False
+    look = ["git", "--no-optional-locks", "status", "--porcelain", "--ignored", "--untracked-files=normal", "--"]
+    try:
+        done = subprocess.run(
+            [*look, path.name], cwd=path.parent, capture_output=True, timeout=5, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode or done.stdout.startswith(b"!!"):
+        return None
+    return not done.stdout.startswith(b"??")

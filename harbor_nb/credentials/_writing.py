@@ -12,7 +12,7 @@ from dotenv.parser import parse_stream
 
 from harbor_nb._redaction import redactor
 from harbor_nb.credentials._known import known
-from harbor_nb.credentials._reading import find_env, git_sees, read_bytes
+from harbor_nb.credentials._reading import UTF_16, find_env, git_sees, read_bytes
 from harbor_nb.errors import CredentialsError
 
 _LINE = re.compile(
@@ -52,7 +52,7 @@ def save_env(
     if target.is_symlink():
         raise CredentialsError(f"{target} is a link; name the file that it points to")
     old = read_bytes(target) if target.exists() else b""
-    if old.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if old.startswith(UTF_16):
         raise CredentialsError(f"{target} is UTF-16; save it as UTF-8 first")
     text = old.decode("utf-8", "surrogateescape")
     for name, value in values.items():
@@ -75,12 +75,8 @@ def _check(values: Mapping[str, str]) -> None:
             raise CredentialsError("a name is letters, digits and '_', such as DAYTONA_API_KEY")
         if not isinstance(value, str):
             raise CredentialsError(f"the value of {name} is no text but {type(value).__name__}")
-        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value) or "${" in value:
+        if re.search(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]|\$\{", value):
             raise CredentialsError(f"the value of {name} holds a control character or ${{, which .env can't hold")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise CredentialsError(f"the value of {name} is not text that UTF-8 can hold") from None
 
 
 def _quoted(value: str) -> str:
@@ -154,18 +150,19 @@ def env_example(environments: Iterable[str] | None = None, path: str | os.PathLi
         True
     """
     wanted = ENVIRONMENTS if environments is None else [environments] if isinstance(environments, str) else environments
-    lines = [_HEADER, "", "# Model keys, for agents such as claude-code and codex"]
-    for name in MODEL_KEYS:
-        lines += [f"# {known()[name].where}", f"{name}={known()[name].example}"]
-    for environment in dict.fromkeys(wanted):
-        entries = [one for one in known().values() if environment in one.environments and one.kind != "trap"]
-        if not entries and environment not in ("local", "docker"):
+    sections = {"Model keys, for agents such as claude-code and codex": [known()[name] for name in MODEL_KEYS]}
+    for environment in wanted:
+        sections[environment] = [one for one in known().values() if environment in one.environments]
+        if not sections[environment] and environment not in ("local", "docker"):
             choice = sorted({one for entry in known().values() for one in entry.environments})
             raise CredentialsError(f"no keys are known for {environment!r}; choose among {', '.join(choice)}")
-        lines += ["", f"# {environment}"] if entries else []
-        for entry in entries:
-            needed = entry.kind == "secret" and bool(entry.example)
-            lines += [f"# {' - '.join(filter(None, (entry.where, entry.note)))}"] if entry.where or entry.note else []
+    lines = [_HEADER]
+    for title, entries in sections.items():
+        lines += ["", f"# {title}"] if entries else []
+        for entry in (one for one in entries if one.kind != "trap"):
+            about = " - ".join(filter(None, (entry.where, entry.note)))
+            lines += [f"# {about}"] if about else []
+            needed = entry.kind == "secret" and entry.example
             lines.append(f"{'' if needed else '# '}{entry.name}={entry.example}")
     text = "\n".join(lines) + "\n"
     if path is not None:

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import pandas as pd
-
-from harbor_nb.results import _pairing, verdicts
+from harbor_nb.results import _measures, _pairing, verdicts
 from harbor_nb.results._differences import differences
 
 LEFT_OUT, ZERO = "left out", "counted as 0"
@@ -20,15 +18,16 @@ class Side:
         pairs, self.excluded = _pairing.pair(found, other, invalid)
         pairs["difference"] = pairs["mean"] - pairs["mean_baseline"]
         pairs["difference_if_zero"] = pairs["if_zero"] - pairs["if_zero_baseline"]
-        paired = pd.MultiIndex.from_frame(part[found.key]).isin(pd.MultiIndex.from_frame(pairs[found.key]))
         values = part["value"].dropna()
         self.by, self.baseline, self.other = by, found.baseline, other
-        self.pairs, self.used, self._part = pairs, part[paired], part
+        self.pairs, self.used, self._part = pairs, part[_pairing.among(part, pairs, found.key)], part
         self.low = float(min(0.0, values.min())) if len(values) else 0.0
         self.scale = (float(max(1.0, values.max())) if len(values) else 1.0) - self.low
         self.binary = bool(values.isin([0.0, 1.0]).all())
         self.differences = differences(self.used, by, found.baseline, other)
         self.read = bool((self.used["job_path"] != "").all())
+        self.phases = _measures.phases(self.used, found.key, found.baseline, other)
+        self.flips = _measures.flips(pairs, self.low + self.scale / 2)
         self.refused = self._refusal(repaired=found.repaired)
         self.rows: dict[str, Any] = {}
         self._estimates: dict[str, verdicts.Estimate] = {}
@@ -88,14 +87,11 @@ class Side:
         if len(whole):
             told.append("Tasks left out: " + ", ".join(f"{n:,} ({reason})" for reason, n in whole.items()) + ".")
         if missing := [f"{row.side} {row.trials:,} ({row.reason})" for row in lost["trials"].sum().itertuples()]:
-            unit = " points" if self.scale == 1 else ""
             told.append(f"Trials missing: {', '.join(missing)}.")
             if zero["tasks"]:
-                amount = verdicts.amount(zero["difference"], self.scale)
+                amount, tasks = verdicts.amount(zero["difference"], self.scale), verdicts.tasks(zero["tasks"])
                 verdict = "" if self.refused else f": {zero['verdict']}"
-                told.append(
-                    f"Counted as 0, the difference is {amount}{unit} over {verdicts.tasks(zero['tasks'])}{verdict}."
-                )
+                told.append(f"Counted as 0, the difference is {amount} over {tasks}{verdict}.")
         return " ".join(told) or "Nothing was left out and no trial is missing."
 
     def _cause(self) -> str:

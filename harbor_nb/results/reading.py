@@ -121,6 +121,11 @@ def read_or_none(path: str, kind: Any) -> Any:
         return None
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds; nothing where it is absent, unreadable or no mapping."""
+    return read_or_none(str(path), dict[str, Any]) or {}
+
+
 def _own(name: str) -> cached_property[Any]:
     return cached_property(lambda job: read_or_none(job.file(name), FILES[name]))
 

@@ -8,11 +8,12 @@ import pandas as pd
 
 from harbor_nb.errors import BadInputError
 from harbor_nb.results.frames import trials
-from harbor_nb.results.statistics import student
+from harbor_nb.results.frames._trials import PHASES
+from harbor_nb.results.intervals import student
 
-_SECONDS = [f"{phase}_sec" for phase in ("environment_setup", "agent_setup", "agent", "verifier", "teardown", "total")]
+SECONDS = {f"{phase}_sec": phase.replace("_", " ") for phase in (*PHASES, "total")}
 _SUMS = ["tokens_in", "tokens_cached", "tokens_out", "cost_usd"]
-_NEEDED = ["status", "reward", "fault", *_SECONDS, *_SUMS]
+_NEEDED = ["status", "reward", "fault", *SECONDS, *_SUMS]
 _UNFINISHED = ["running", "pending"]
 
 
@@ -71,7 +72,7 @@ def _line(group: pd.DataFrame) -> dict[str, Any]:
         "score_high": high,
         "score_if_missing_zero": values.sum() / len(done) if len(done) else float("nan"),
         "faults": ", ".join(f"{name} {count}" for name, count in counts.items()) or pd.NA,
-        **{name: done[name].astype("float64").median() for name in _SECONDS},
+        **{name: done[name].astype("float64").median() for name in SECONDS},
         **{name: done[name].sum(min_count=1) for name in _SUMS},
     }
 
@@ -121,16 +122,12 @@ def styled(frame: pd.DataFrame) -> Any:
         >>> styled(frame)  # doctest: +SKIP
     """
     fraction = bool(frame["score"].dropna().between(0, 1).all())
-    scores: list[Any] = [name for name in frame.columns if name.startswith("score") and name != "scored"]
-    style = pd.DataFrame(frame).style.hide(axis="index")
-    style = style.format("{:.0%}" if fraction else "{:.3g}", subset=scores, na_rep="–")
-    style = style.format("{:.1f} s", subset=[name for name in _SECONDS if name in frame], na_rep="–")
-    style = style.format("${:.2f}", subset=["cost_usd"], na_rep="–")
-    style = style.format("{:,}", subset=[name for name in _SUMS[:3] if name in frame], na_rep="–")
-    style = style.format("⚠ {}", subset=["faults"], na_rep="–", escape="html")
+    scores = [name for name in frame.columns if name.startswith("score") and name != "scored"]
+    formats = dict.fromkeys(scores, "{:.0%}" if fraction else "{:.3g}") | dict.fromkeys(SECONDS, "{:.1f} s")
+    formats |= dict.fromkeys(_SUMS, "{:,}") | {"cost_usd": "${:.2f}", "faults": "⚠ {}"}
+    known: Any = {name: text for name, text in formats.items() if name in frame}
+    style = pd.DataFrame(frame).style.hide(axis="index").format(known, na_rep="–", escape="html")
     if fraction:
         style = style.bar(subset=["score"], vmin=0, vmax=1, color="var(--jp-brand-color3, #90caf9)", width=90)
     warn = "color: var(--jp-warn-color0, currentColor); font-weight: bold"
-    style = style.map(lambda value: "" if pd.isna(value) else warn, subset=["faults"])
-    others: list[Any] = [name for name in frame.columns if frame[name].dtype == "string" and name != "faults"]
-    return style.format(subset=others, na_rep="–", escape="html") if others else style
+    return style.map(lambda value: "" if pd.isna(value) else warn, subset=["faults"])

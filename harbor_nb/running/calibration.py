@@ -87,7 +87,7 @@ def calibrate(tasks: Any, environments: str | Sequence[str], attempts: int = 1, 
         >>> import harbor_nb
         >>> harbor_nb.calibrate(harbor_nb.sample_tasks(), ["local", "docker"]).table  # doctest: +SKIP
     """
-    from harbor_nb.running.plans import plan as make_plan
+    from harbor_nb.running.planning import plan as make_plan
 
     jobs = make_plan(tasks, agents=["oracle", "nop"], environments=environments, attempts=attempts, **plan).launch()
     return Calibration(jobs.wait(progress=False).trials())

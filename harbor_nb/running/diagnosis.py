@@ -1,5 +1,6 @@
 """Why trials failed: grouped, each with its cause, whose fault it is, what is so now, and the line that mends it."""
 
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ compose-missing buildkit-missing missing-extra local-unavailable""".split()
 _MAYBE_LACKING = {"reward-missing", "reward-empty", "reward-unreadable", "verifier-crash", "agent-exit"}
 _CHAINED = ("verifier-transfer-failed",)  # their cause stands in the traceback
 _OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
+_OF_THE_MACHINE = ("out-of-memory", "disk-full")  # an agent's output tells these, and what is missing only by the way
+_OTHER = {"docker": "local", "local": "docker"}
 _LOOKED_AT = 500  # trials without an exception whose output is read
 _TO_NAME = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
 _UNKNOWN = KnownFailure("", "Not a failure that harbor_nb knows", _TO_NAME, "unknown")
@@ -141,7 +144,7 @@ def diagnose(x: Any) -> Diagnosis:
 
 def _without_dead(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Return the trials, those of a runner that is gone cancelled; a frame takes them for running for a minute more."""
-    from harbor_nb.running.handles import Job
+    from harbor_nb.running.job import Job
 
     going = frame["status"].isin(["running", "pending"])
     dead = [job for job in frame["job_path"][going].unique() if Job(Path(job)).state == "lost"]
@@ -172,8 +175,12 @@ def _group(part: "pd.DataFrame") -> dict[str, Any]:
     if nearer is not None and nearer.name not in _OF_A_PHASE:
         known, message = nearer, text  # the log of a trial without a result, or the cause of what was raised
     shown = ": ".join(part for part in (step and f"in the step {step}", exception, normalise(said)) if part)
-    if known is not None and known.name in _MAYBE_LACKING and (lacking := match(None, text, output=True)):
-        known, message = lacking, text  # what the output tells is nearer to the cause
+    if known is not None and known.name in _MAYBE_LACKING:  # what the output tells is nearer to the cause
+        own = phase != "verifier" and (match(None, text, output=True), name, text)
+        lacking = own or _printed(Path(row["path"]), step)
+        if lacking and lacking[0]:
+            known, name, text = lacking
+            message = text
     title = exception or _text(row["status"]) or "unknown"
     return _made(part, known, phase, shown, title=title, detail=known and known.detail(message), log=name, text=text)
 
@@ -201,21 +208,25 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _printed(trial: Path, step: str | None = None) -> tuple[KnownFailure, str, str] | None:
+    """Return what the agent's or the tests' output tells of a failure, with the log's name and text."""
+    for part in ("agent", "verifier"):
+        name, text = log(trial, part, step)
+        known = match(None, text, output=True) if f"{part}/" in name else None
+        if known is not None and (part == "verifier" or known.name in _OF_THE_MACHINE):
+            return known, name, text
+    return None
+
+
 def _lacking(low: "pd.DataFrame") -> list[dict[str, Any]]:
     """Return what the output of trials that were scored below 1 tells of things that the image lacks."""
     seen: dict[tuple[Any, ...], list[int]] = {}
     told: dict[tuple[Any, ...], tuple[KnownFailure, str, str]] = {}
     for place, (path, environment) in enumerate(zip(low["path"][:_LOOKED_AT], low["environment"], strict=False)):
-        for part in ("agent", "verifier"):
-            name, text = log(Path(path), part)
-            known = match(None, text, output=True) if part in name else None
-            if known is not None and (part == "verifier" or known.name == "out-of-memory"):
-                break  # an agent that looks around meets much that is not there
-            known = None
-        if known is not None:
-            key = (known.name, known.detail(text), environment)
+        if printed := _printed(Path(path)):
+            key = (printed[0].name, printed[0].detail(printed[2]), environment)
             seen.setdefault(key, []).append(place)
-            told.setdefault(key, (known, name, text))
+            told.setdefault(key, printed)
     made = [
         _made(low.iloc[seen[key]], known, "verifier", "", detail=key[1], log=name, text=text, scored=True)
         for key, (known, name, text) in told.items()
@@ -260,13 +271,17 @@ def _make_typable(group: dict[str, Any], many: bool) -> None:
     """Make the fix a line that works when typed: for several jobs, and never to where it failed or can't run."""
     from harbor_nb.backends.readiness import check
 
-    fix, options = group["fix"], group["options"]
-    for target, other in (("docker", "local"), ("local", "docker")):
-        if f'environment="{target}"' in fix and (group["environment"] == target or not check(target).ready):
-            fix = fix.replace(f'environment="{target}"', f'environment="{other}"')
-            break
-    options = [(title, line) for title, line in options if f'environment="{group["environment"]}"' not in line]
-    if group["scored"]:  # these have a reward, and are not failed to `repair`
+    def works(line: str) -> bool:
+        named = [target for target in ("docker", "local") if f'environment="{target}"' in line]
+        return all(group["environment"] != target and check(target).ready for target in named)
+
+    fix = group["fix"]
+    if not works(fix):
+        fix = re.sub('environment="(docker|local)"', lambda found: f'environment="{_OTHER[found[1]]}"', fix)
+    options = [(title, line) for title, line in group["options"] if works(line)]
+    if group["rewards"] and group["reward_counts"]:  # these are not failed to `repair`
+        fix = fix.replace('only="failed"', 'only="errors"')
+    if group["scored"]:  # nor did these raise anything
         fix = fix.replace('only="failed"', f"only={group['names'][:20]!r}")
     group["fix"] = _plural(fix) if many else fix
     group["options"] = [(title, _plural(line) if many else line) for title, line in options]

@@ -84,9 +84,9 @@ def patched() -> Iterator[None]:
     """Have Harbor resolve `${NAME}` in environment.env and kwargs, and a failed preflight spoil only its trials."""
     stock_preflight = AgentFactory.run_preflight
 
-    def preflight(config: Any) -> None:
+    def preflight(config: Any, **asked: Any) -> None:
         try:
-            stock_preflight(config)
+            stock_preflight(config, **asked)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - each of its trials tells it
             _refused[config.model_dump_json()] = error
 

@@ -4,13 +4,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
 
 import psutil
 
-from harbor_nb.running.owner import OwnerRecord
+from harbor_nb.backends.docker_engine import run_docker
+from harbor_nb.running.owner import PREFIX, OwnerRecord
 
 _LABEL = "com.docker.compose.project"
 _LISTS = {
@@ -33,45 +33,45 @@ def processes(record: OwnerRecord) -> list[psutil.Process]:
     return found
 
 
+def compose_name(trial: str) -> str:
+    """Give a trial's name as Harbor writes it into the name of a compose project."""
+    return re.sub(r"[^a-z0-9_-]", "-", trial.lower())
+
+
 def _projects(job: Path) -> re.Pattern[str] | None:
     """Match the compose projects of a job's trials; each trial's name ends in characters of chance."""
-    names = [re.sub(r"[^a-z0-9_-]", "-", child.name.lower()) for child in job.iterdir() if child.is_dir()]
+    names = [compose_name(child.name) for child in job.iterdir() if child.is_dir()]
     return re.compile(f"(?:{'|'.join(map(re.escape, names))})__.*") if names else None
 
 
 def docker_things(job: Path) -> list[tuple[str, str, str]]:
     """Give (kind, name, compose project) of all that docker still has of a job's trials."""
     wanted, found = _projects(job), []
-    if wanted is None or shutil.which("docker") is None:
-        return []
-    for kind, command in _LISTS.items():
-        asked = ["docker", *command, "--filter", f"label={_LABEL}"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
-        rows = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
-        found += [(kind, row[0], row[1]) for row in rows if wanted.fullmatch(row[1])]
+    for kind, command in _LISTS.items() if wanted else ():
+        _, output, _ = run_docker(*command, "--filter", f"label={_LABEL}", limit_sec=60)
+        rows = [line.split("\t") for line in output.splitlines() if "\t" in line]
+        found += [(kind, row[0], row[1]) for row in rows if wanted and wanted.fullmatch(row[1])]
     return found
 
 
-def left(job: Path, record: OwnerRecord | None, docker: bool) -> list[str]:
-    """Say what is left of a job whose runner has ended."""
+def left(job: Path, record: OwnerRecord | None, environment: str) -> list[str]:
+    """Say what is left on this machine of a job whose runner has ended."""
     said = [f"process {process.pid}" for process in processes(record)] if record else []
-    return said + ([f"{kind} {name}" for kind, name, _ in docker_things(job)] if docker else [])
+    return said + ([f"{kind} {name}" for kind, name, _ in docker_things(job)] if environment == "docker" else [])
 
 
-def clear(job: Path, record: OwnerRecord | None, docker: bool) -> list[str]:
+def clear(job: Path, record: OwnerRecord | None, environment: str) -> list[str]:
     """Remove what a dead runner left: its processes first, for one of them might bring a container back."""
-    removed = left(job, record, docker)
+    removed = left(job, record, environment)
     if record is not None:
         gone = processes(record)
         for process in gone:
             process.send_signal(signal.SIGKILL)
         psutil.wait_procs(gone, timeout=10)
         own = Path(record.temporary)
-        if own.parent == Path(tempfile.gettempdir()) and own.name.startswith(
-            "harbor_nb-"
-        ):  # not what a file says alone
+        if own.parent == Path(tempfile.gettempdir()) and own.name.startswith(PREFIX):  # not what a file says alone
             shutil.rmtree(own, ignore_errors=True)
-    for project in {project for _, _, project in docker_things(job)} if docker else ():
+    for project in {project for _, _, project in docker_things(job)} if environment == "docker" else ():
         down = "down --rmi local --volumes --remove-orphans -t 0".split()
-        subprocess.run(["docker", "compose", "-p", project, *down], capture_output=True, timeout=120, check=False)
+        run_docker("compose", "-p", project, *down, limit_sec=120)
     return removed

@@ -16,7 +16,8 @@ from harbor_nb.backends.practice import settings
 from harbor_nb.backends.providers.base import Found
 from harbor_nb.backends.readiness import check
 from harbor_nb.errors import BadInputError, ProviderError
-from harbor_nb.running.owner import OwnerRecord
+from harbor_nb.running.leavings import compose_name
+from harbor_nb.running.owner import OwnerRecord, live_jobs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,14 +79,23 @@ def sandboxes(
         found = [one for some in pool.map(ask, wanted) for one in some]
     if named and told:
         raise ProviderError("; ".join(f"{name}: {reason}" for name, reason in told.items()))
-    frame = pd.DataFrame([_row(one, Path(jobs)) for one in found], columns=_COLUMNS)
+    folders = _trial_folders(Path(jobs)) if any(one.session and not one.job for one in found) else {}
+    frame = pd.DataFrame([_row(one, folders) for one in found], columns=_COLUMNS)
     frame.attrs |= {"not_asked": told, "practice": practice is not None}
     return frame
 
 
-def _row(one: Found, jobs: Path) -> dict[str, Any]:
-    trial = one.session.removesuffix("__env").split("__verifier__")[0]
-    job = Path(one.job) if one.job else next((path.parent for path in jobs.glob(f"*/{trial}")), None) if trial else None
+def _trial_folders(jobs: Path) -> dict[str, Path]:
+    """Return the folders of trials, of `jobs` and of what this user launched and lives, by their compose names."""
+    places = [*jobs.glob("*/*"), *(place for job in live_jobs() for place in job.iterdir())]
+    return {compose_name(place.name): place for place in places if place.is_dir()}
+
+
+def _row(one: Found, folders: Mapping[str, Path]) -> dict[str, Any]:
+    trial, certainty = one.session.removesuffix("__env").split("__verifier__")[0], one.certainty
+    job = Path(one.job) if one.job else None
+    if job is None and (folder := folders.get(compose_name(trial))):
+        trial, job, certainty = folder.name, folder.parent, "certain: it is named after a trial"
     task = one.task or (trial.rsplit("__", 1)[0] if trial else "")
     try:
         age = (datetime.now(UTC) - datetime.fromisoformat(one.created_at)).total_seconds() / 60
@@ -100,7 +110,7 @@ def _row(one: Found, jobs: Path) -> dict[str, Any]:
         one.state,
         age and round(age, 1),
         _owner(job),
-        one.certainty,
+        certainty,
     ]
     return dict(zip(_COLUMNS, [clean(v, 300) if isinstance(v, str) else v for v in values], strict=True))
 

@@ -15,7 +15,8 @@ from harbor_nb.running.switching import apply_settings, refuse, switch
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harbor_nb.running.handles import Job, Jobs
+    from harbor_nb.running.handles import Jobs
+    from harbor_nb.running.job import Job
 
 _SPOILED = frozenset(
     """key-missing key-half key-refused docker-not-found docker-not-running docker-no-permission
@@ -144,7 +145,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         >>> import harbor_nb
         >>> harbor_nb.repair("jobs/test_auth_token_task", environment="docker").launch()  # doctest: +SKIP
     """
-    from harbor_nb.running.plans import _free_name, checked
+    from harbor_nb.running.plans import checked, free_name
 
     several = not isinstance(x, (str, Path)) and not hasattr(x, "path")
     sources, given, practice, chosen = [], [], False, settings.pop("jobs_dir", None)
@@ -160,7 +161,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         suffix = environment_of(source.config).rpartition(":")[2] if environment else "again"
         stem = f"{source.name}-{suffix}"
         for number, part in enumerate(_only(source, only), 1):
-            name = _free_name(jobs_dir, stem if number == 1 else f"{stem}-part{number}")
+            name = free_name(jobs_dir, stem if number == 1 else f"{stem}-part{number}")
             given.append({"agents": [], **part, "job_name": name, "jobs_dir": str(jobs_dir), "quiet": True})
         sources.append(source)
         practice = practice or _practised(source)
@@ -186,7 +187,8 @@ def find_broken(folder: Any = "jobs") -> "Jobs":
         >>> harbor_nb.repair(harbor_nb.find_broken("jobs"), environment="docker").launch()  # doctest: +SKIP
     """
     from harbor_nb.running.diagnosis import diagnose
-    from harbor_nb.running.handles import Job, Jobs
+    from harbor_nb.running.handles import Jobs
+    from harbor_nb.running.job import Job
 
     found = {path for group in diagnose(folder).groups if group["failure"] in _SPOILED for path in group["jobs"]}
     return Jobs(Job(Path(path)) for path in sorted(found))

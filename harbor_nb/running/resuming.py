@@ -49,11 +49,11 @@ def resume(folder: Path, retry: Iterable[str] | str) -> list[str]:
         missing = ", ".join(sorted(needed_names(config) - set(os.environ)))
         if missing:
             raise JobError(f"{folder.name} uses {missing}, which is not set now; type load_env() or set os.environ")
-        told = [f"cleared {thing}" for thing in clear(folder, record, environment == "docker")]
+        told = [f"cleared {thing}" for thing in clear(folder, record, environment)]
         if forgotten := list(_forget(folder, again)):
             told.append(f"{len(forgotten)} trials run again")
         fresh = OwnerRecord.new(folder.name, environment, record.fast_stop if record else False)
-        spawn(folder, config, fresh, practice=record is not None and record.practice)
+        spawn(folder, config, fresh, practice=record and (record.plays or record.practice))
     return told
 
 

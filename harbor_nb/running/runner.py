@@ -29,7 +29,7 @@ async def _beat(record: OwnerRecord, folder: Path) -> None:
         await asyncio.sleep(HEARTBEAT_SEC)
 
 
-async def work(config: Any, record: OwnerRecord, folder: Path, events: EventLog) -> None:
+async def _work(config: Any, record: OwnerRecord, folder: Path, events: EventLog) -> None:
     """Make Harbor's job and run it, with what we do faster or safer; where Harbor looks different the log says so."""
     from harbor import Job, JobConfig
 
@@ -59,33 +59,48 @@ async def work(config: Any, record: OwnerRecord, folder: Path, events: EventLog)
         await job.run()
 
 
-async def _run(config: dict[str, Any], folder: Path, record: OwnerRecord) -> None:
-    events = EventLog(folder)
+async def run(config: dict[str, Any], record: OwnerRecord, folder: Path, practice: str | None = None) -> None:
+    """Run a job to its end and write how it ended; what went wrong is raised after that."""
     beat = asyncio.create_task(_beat(record, folder))
-    job = asyncio.create_task(work(config, record, folder, events))
-
-    def stop() -> None:
-        events.add("cancel" if record.state != "cancelling" else "cancel_again")
-        if record.state != "cancelling":  # a second cancel would change nothing for the better
-            record.state = "cancelling"
-            job.cancel()
-            record.write(folder)
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     try:
-        await job
-        record.state, record.exit = "finished", 0
+        with practice_cloud(practice, record):
+            await _work(config, record, folder, EventLog(folder))
+        end(record, folder, config, "finished")
     except asyncio.CancelledError:
-        record.state, record.exit = "cancelled", 0
+        if record.state != "cancelling":  # what ended the loop itself is told by who runs it
+            raise
+        end(record, folder, config, "cancelled")
+    except Exception as error:
+        end(record, folder, config, "failed", error)
+        raise
     finally:
         beat.cancel()
-        events.add("job_end", state=record.state)
 
 
-def _told(error: BaseException) -> str:
+def cancel(task: "asyncio.Task[None]", record: OwnerRecord, folder: Path) -> None:
+    """Cancel the task that runs a job; a second cancel would change nothing for the better."""
+    EventLog(folder).add("cancel" if record.state in ("starting", "running") else "cancel_again")
+    if record.state in ("starting", "running"):
+        record.state = "cancelling"
+        task.cancel()
+        record.write(folder)
+
+
+def end(
+    record: OwnerRecord, folder: Path, config: dict[str, Any], state: str, error: BaseException | None = None
+) -> None:
+    """Write how the job ended, once: from then on a resume may own the folder, while threads of Harbor hold us."""
+    if record.exit is not None:
+        return
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return redact(f"{type(error).__name__}: {error}")
+    EventLog(folder).add("job_end", state=state)
+    if not (folder / "config.json").exists():  # Harbor never came to write it; who resumes or repairs needs it
+        (folder / "config.json").write_text(json.dumps(config, indent=4))
+    shutil.rmtree(record.temporary, ignore_errors=True)
+    record.error = redact(f"{type(error).__name__}: {error}") if error is not None else None
+    record.state, record.exit, record.heartbeat_at = state, int(state == "failed"), now()
+    record.write(folder)
 
 
 def main() -> int:
@@ -100,20 +115,19 @@ def main() -> int:
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     record = OwnerRecord.read(folder)
     assert record is not None
+
+    async def heard() -> None:
+        job = asyncio.create_task(run(given["config"], record, folder, given["practice"]))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, cancel, job, record, folder)
+        await job
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_EARLY))
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        with practice_cloud(given["practice"], record):
-            asyncio.run(_run(given["config"], folder, record))
+        asyncio.run(heard())
     except BaseException as error:  # noqa: BLE001 - SystemExit too: the record must tell how it ended
         print(redact(traceback.format_exc()))  # noqa: T201 - into harbor_nb.log
-        early = str(error) == _EARLY
-        record.state, record.exit, record.error = "cancelled" if early else "failed", int(not early), _told(error)
-    if not (folder / "config.json").exists():  # Harbor never came to write it; who resumes or repairs needs it
-        (folder / "config.json").write_text(json.dumps(given["config"], indent=4))
-    record.heartbeat_at = now()
-    record.write(folder)
-    shutil.rmtree(record.temporary, ignore_errors=True)
+        end(record, folder, given["config"], "cancelled" if str(error) == _EARLY else "failed", error)
     return record.exit or 0
 
 

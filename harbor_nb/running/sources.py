@@ -22,36 +22,40 @@ def task_sources(
     tasks: Any, names: Sequence[str] | None = None, exclude: Sequence[str] | None = None, limit: int | None = None
 ) -> dict[str, list[dict[str, Any]]]:
     """Give a JobConfig's `tasks` and `datasets` from folders, `name@version`, `git+URL@COMMIT#PATH` or Harbor's own."""
-    filters = {"task_names": names, "exclude_task_names": exclude, "n_tasks": limit}
+    given = {"task_names": names, "exclude_task_names": exclude, "n_tasks": limit}
+    filters = {key: value for key, value in given.items() if value is not None}
     found: dict[str, list[dict[str, Any]]] = {"tasks": [], "datasets": []}
-    folders: list[Path] = []
     for entry in as_list(tasks):
         data = _plain(entry)
-        if data is not None:
-            is_task = "git_url" in data or "source" in data or (Path(data.get("path") or "") / "task.toml").is_file()
-            found["tasks" if is_task else "datasets"].append(data)
+        if data is not None and ("git_url" in data or "source" in data or _is_task(Path(data.get("path") or ""))):
+            found["tasks"].append(data)
+        elif data is not None:
+            found["datasets"].append(filters | data)
         elif match := _GIT.fullmatch(str(entry)):
             found["tasks"].append({key: value for key, value in match.groupdict().items() if value})
         elif not Path(str(entry)).exists() and (match := _DATASET.fullmatch(str(entry))):
             name, version = match.groups()
-            chosen = {key: value for key, value in filters.items() if value is not None}
-            found["datasets"].append({"name": name, "ref" if "/" in name else "version": version, **chosen})
+            found["datasets"].append({"name": name, "ref" if "/" in name else "version": version, **filters})
         elif isinstance(entry, str | Path):
-            folders += task_folders(entry)
+            found["tasks"] += [{"path": str(path), "source": path.parent.name} for path in task_folders(entry)]
         else:
             kind = type(entry).__name__
             raise BadInputError(f"a task can't be a {kind}; give a folder, or a dataset as 'name@version'")
+    called = [Path(str(task.get("path") or task.get("name"))).name for task in found["tasks"]]
     kept = [
-        path for path in folders
-        if (not names or any(fnmatch(path.name, pattern) for pattern in names))
-        and not any(fnmatch(path.name, pattern) for pattern in exclude or ())
+        task for task, name in zip(found["tasks"], called, strict=True)
+        if any(fnmatch(name, pattern) for pattern in names or "*")
+        and not any(fnmatch(name, pattern) for pattern in exclude or ())
     ][:limit]  # fmt: skip
-    if folders and not kept:
-        raise BadInputError(f"no task is left by the filter; there are {', '.join(path.name for path in folders[:5])}")
-    found["tasks"] += [{"path": str(path), "source": path.parent.name} for path in kept]
-    if not found["tasks"] and not found["datasets"]:
+    if called and not kept:
+        raise BadInputError(f"no task is left by the filter; there are {', '.join(called[:5])}")
+    if not kept and not found["datasets"]:
         raise BadInputError("the task list is empty; give a task folder, for example harbor_nb.sample_tasks()")
-    return found
+    return found | {"tasks": kept}
+
+
+def _is_task(path: Path) -> bool:
+    return (path / "task.toml").is_file()
 
 
 def task_folders(entry: str | Path) -> list[Path]:
@@ -59,7 +63,7 @@ def task_folders(entry: str | Path) -> list[Path]:
     path = Path(entry).expanduser().resolve()
     if not path.exists():
         raise BadInputError(f"no such task: {path}; give a folder that has a task.toml, or a folder of such folders")
-    if (path / "task.toml").is_file():
+    if _is_task(path):
         return [path]
     inside = sorted(child.parent for child in path.glob("*/task.toml"))
     if not inside:
@@ -73,7 +77,7 @@ def agent_config(agent: Any) -> dict[str, Any]:
 
     data = _plain(agent)
     if data is None:
-        name, model = (agent, None) if isinstance(agent, str) else agent if len(as_list(agent)) == 2 else (agent, None)
+        name, model = agent if len(as_list(agent)) == 2 else (agent, None)
         if not isinstance(name, str) or not name:
             raise BadInputError(f"an agent can't be {agent!r}; give a name, or (name, model)")
         data = {"import_path" if ":" in name else "name": name} | ({"model_name": model} if model else {})

@@ -113,7 +113,7 @@ def _alive(environments: set[str], job: Path) -> Any:
 
     try:
         if environments == {"local"}:
-            names = _sandboxes(job)
+            names = _sandboxes()
         else:
             listed = sandboxes(environments, jobs=job.parent)
             names = dict(zip(listed["trial"], listed["state"], strict=True))
@@ -122,8 +122,8 @@ def _alive(environments: set[str], job: Path) -> Any:
     return lambda trial: names.get(trial.name, "gone")
 
 
-def _sandboxes(job: Path) -> dict[str, str]:
-    """Return the trials whose folders a local sandbox has mounted."""
+def _sandboxes() -> dict[str, str]:
+    """Return the trials that have a local sandbox, which is named after them."""
     import psutil
 
     mounts = ""
@@ -131,7 +131,7 @@ def _sandboxes(job: Path) -> dict[str, str]:
         with suppress(OSError):
             if process.info["name"] == "bwrap":
                 mounts += Path(f"/proc/{process.pid}/mountinfo").read_text()
-    return dict.fromkeys(re.findall(rf"/{re.escape(job.name)}/([^/ ]+)/", mounts), "running")
+    return dict.fromkeys(re.findall(r"/harbor_nb-sandbox-([^/ ]+?)__(?:env|verifier)", mounts), "running")
 
 
 def _last_line(trial: Path) -> tuple[str, str]:

@@ -1,23 +1,41 @@
-"""Progress of jobs while one waits: bars in a terminal, a picture that is drawn anew in a notebook, lines elsewhere."""
+"""Wait for jobs, and show their progress: bars in a terminal, a widget or HTML in a notebook, lines elsewhere."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harbor_nb._display import clean, render
+from harbor_nb.running.owner import LIVE
 
 if TYPE_CHECKING:
-    from harbor_nb.running.handles import Jobs
+    from harbor_nb.running.job import Job
 
-_LINE_SEC = 5
+POLL_SEC = 0.1
+SHOWN = 50
+_Draw = Callable[[], None]
 
 
-def line(jobs: "Jobs") -> str:
-    """Give one line that counts, for a place that can't be drawn anew."""
-    told = [(job.name, job.counts) for job in jobs]
-    return "  ".join(
-        f"{name} {c['completed']}/{c['total']}" + f" ({c['errored']} failed)" * (c["errored"] > 0) for name, c in told
+def wait(jobs: "Sequence[Job]", timeout: float | None, progress: bool) -> None:
+    """Wait until all have ended; an interrupt stops the waiting, not the jobs."""
+    end = None if timeout is None else time.monotonic() + timeout
+    place, every_sec = (
+        (_notebook, 1.0) if in_notebook() else (_bars, POLL_SEC) if sys.stdout.isatty() else (_lines, 5.0)
     )
+    next_at = 0.0
+    try:
+        with place(jobs) if progress else contextlib.nullcontext(lambda: None) as draw:
+            while any(job.state in LIVE for job in jobs):
+                if end is not None and time.monotonic() > end:
+                    raise TimeoutError(f"{', '.join(job.name for job in jobs)} still running after {timeout} s")
+                if time.monotonic() >= next_at:
+                    draw()
+                    next_at = time.monotonic() + every_sec
+                time.sleep(POLL_SEC)
+            draw()
+    except KeyboardInterrupt:
+        print("stopped waiting; the jobs go on. harbor_nb.attach() finds them again")  # noqa: T201
 
 
 def in_notebook() -> bool:
@@ -26,45 +44,75 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell.get_ipython(), "kernel")
 
 
-@contextlib.contextmanager
-def progress(jobs: "Jobs", wanted: bool) -> Iterator[Callable[[], None]]:
-    """Yield what draws the progress of `jobs` as it is now."""
-    if not wanted:
-        yield lambda: None
-    elif in_notebook():
-        from IPython.display import HTML, display
+def table(jobs: "Sequence[Job]") -> str:
+    """Give jobs as an HTML table, a row each."""
+    shown = [{name: getattr(job, name) for name in ("name", "state", "counts", "told")} for job in jobs[:SHOWN]]
+    return render("jobs", jobs=shown, more=max(0, len(jobs) - SHOWN))
 
-        drawn = [jobs._repr_html_()]
-        handle = display(HTML(drawn[0]), display_id=True)
+
+def _step(job: "Job") -> tuple[int, int, str]:
+    counts = job.counts
+    done, total = counts["completed"], counts["total"]
+    failed = f" ({counts['errored']} failed)" * (counts["errored"] > 0)
+    return done, total, f"{clean(job.name, 120)} {done}/{total}{failed}"
+
+
+def _line(jobs: "Sequence[Job]") -> str:
+    return "  ".join(_step(job)[2] for job in jobs)
+
+
+@contextlib.contextmanager
+def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
+    """Show a widget, with HTML for front ends that have none; what stays in the notebook is the HTML alone."""
+    import ipywidgets as ipw
+    from IPython.display import display
+
+    progress = ipw.HTML()
+    model = {"version_major": 2, "version_minor": 0, "model_id": progress.model_id}
+    view = {"application/vnd.jupyter.widget-view+json": model}
+
+    def picture() -> dict[str, Any]:
+        progress.value = table(jobs)
+        return {"text/html": progress.value, "text/plain": _line(jobs)}
+
+    shown = [picture()]
+    handle = display(shown[0] | view, raw=True, display_id=True)
+
+    def draw() -> None:
+        if (fresh := picture()) != shown[0]:
+            shown[0] = fresh
+            handle.update(fresh | view, raw=True)
+
+    try:
+        yield draw
+    finally:
+        handle.update(picture(), raw=True)
+        for widget in (progress, progress.layout, progress.style):  # a saved notebook needs no model
+            widget.close()
+
+
+@contextlib.contextmanager
+def _bars(jobs: "Sequence[Job]") -> Iterator[_Draw]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()) as bars:
+        tasks = [(job, bars.add_task(job.name, total=None)) for job in jobs]
 
         def draw() -> None:
-            if (html := jobs._repr_html_()) != drawn[0]:
-                drawn[0] = html
-                handle.update(HTML(html))
+            for job, task in tasks:
+                done, total, told = _step(job)
+                bars.update(task, completed=done, total=total or None, description=f"{told}, {job.state}")
 
         yield draw
-        draw()
-    elif sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
-            tasks = [(job, bars.add_task(job.name, total=None)) for job in jobs]
 
-            def advance() -> None:
-                for job, task in tasks:
-                    counts = job.counts
-                    said = f"{job.name} {job.state}" + f", {counts['errored']} failed" * (counts["errored"] > 0)
-                    bars.update(task, completed=counts["completed"], total=counts["total"] or None, description=said)
+@contextlib.contextmanager
+def _lines(jobs: "Sequence[Job]") -> Iterator[_Draw]:
+    shown = [""]
 
-            yield advance
-            advance()
-    else:
-        shown, next_at = [""], [0.0]
+    def draw() -> None:
+        if (said := _line(jobs)) != shown[0]:
+            shown[0] = said
+            print(said, flush=True)  # noqa: T201 - the progress that was asked for
 
-        def tell(pause: float = _LINE_SEC) -> None:
-            if (said := line(jobs)) != shown[0] and time.monotonic() >= next_at[0] - _LINE_SEC + pause:
-                shown[0], next_at[0] = said, time.monotonic() + _LINE_SEC
-                print(said, flush=True)  # noqa: T201 - the progress that was asked for
-
-        yield tell
-        tell(0)
+    yield draw

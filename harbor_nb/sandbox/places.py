@@ -61,7 +61,7 @@ class Held:
     """A folder that is swept up once the process which made it is gone."""
 
     def __init__(self, parent: Path, name: str) -> None:
-        short = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name[:40])
+        short = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name[:60])
         made = Path(tempfile.mkdtemp(prefix=f"{_UNLOCKED}{short}-", dir=parent))
         self._file = (made / _LOCK).open("w")
         fcntl.flock(self._file, fcntl.LOCK_EX)

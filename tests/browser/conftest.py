@@ -1,4 +1,4 @@
-"""One JupyterLab (or Notebook 7) on loopback and one headless Chromium, shared by the tests of a module."""
+"""One JupyterLab (or Notebook 7) on loopback and one headless Chromium, shared by all tests of this folder."""
 
 import json
 import os
@@ -164,7 +164,7 @@ class Lab:
         self._drain.wait(5)
 
 
-@pytest.fixture(scope="session", params=["lab", pytest.param("notebook", marks=pytest.mark.deep)])
+@pytest.fixture(scope="package", params=["lab", pytest.param("notebook", marks=pytest.mark.deep)])
 def lab(request, tmp_path_factory):
     """JupyterLab; under `make deep` Notebook 7 as well."""
     server = Lab(tmp_path_factory.mktemp(request.param), request.param)
@@ -173,9 +173,9 @@ def lab(request, tmp_path_factory):
     server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium():
-    # of a module, not of the session: Playwright's loop must have ended before another module's async tests
+    # of this folder, not of the session: Playwright's loop must have ended before another folder's async tests
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
@@ -222,8 +222,8 @@ def new_page(chromium, lab, request, tmp_path):
     beyond = [url for context in contexts for page in context.pages for url in page.beyond]
     for context in contexts:
         context.close()
+    lab.shut_down_kernels()  # first: a kernel that is idle leaves its ended runners as zombies
     lab.end_jobs()
-    lab.shut_down_kernels()
     assert not beyond, beyond
 
 

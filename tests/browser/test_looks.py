@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 EVIL = '<script>window.owned=1</script>"><img src=x onerror=window.owned=1>\x1b[31mred\x1b[0m\u202egnp.exe'
 NAME = "evil<img src=x onerror=window.owned=1>__a1"
@@ -46,7 +46,6 @@ def hostile_job(jobs):
     return job
 
 
-@pytest.mark.deep
 def test_hostile_texts_are_text(lab, new_page):
     page = new_page()
     hostile_job(lab.folder / "hostile-jobs")
@@ -101,7 +100,6 @@ READY = {
 }
 
 
-@pytest.mark.deep
 def test_the_app_is_accessible_light_dark_and_narrow(lab, new_page, picture):
     from axe_playwright_python.sync_playwright import Axe
 

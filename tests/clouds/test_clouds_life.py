@@ -104,7 +104,7 @@ def test_a_killed_runner_takes_its_cloud_along(practised, slow_task, environment
     with pytest.raises(ProviderError):
         harbor_nb.sandboxes(practice=job)
     assert leavings.processes(record) == []
-    leavings.clear(job.path, record, docker=False)  # as resume does first
+    leavings.clear(job.path, record, "local")  # as resume does first
     assert not Path(record.temporary).exists()
 
 

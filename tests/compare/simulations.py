@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from harbor_nb.results import intervals
 from harbor_nb.results import statistics as stat
 
 
@@ -46,11 +47,21 @@ def one(rng, chances_a, chances_b, attempts, missing):
 
 
 def shifted(rng, chances, gain, loss, sway):
-    """Move the chances so that their mean moves by gain - loss, and each one up or down by `sway` of its room."""
-    moved = chances + gain * (1 - chances) / max((1 - chances).mean(), 1e-9)
-    moved -= loss * chances / max(chances.mean(), 1e-9)
+    """Move the chances, of mean 1/2, by gain - loss in the mean, and each one up or down by `sway` of its room."""
+    moved = chances + 2 * gain * (1 - chances) - 2 * loss * chances
     room = np.minimum(chances, 1 - chances)
     return np.clip(moved + sway * room * rng.choice([-1, 1], len(chances)), 0, 1)
+
+
+def _ends(d, level, attempts, *, cautious):
+    if attempts == 1:
+        return _counted(int((d > 0).sum()), int((d < 0).sum()), len(d), level, cautious)
+    return intervals.mean_interval(d, level, cautious=cautious)[:2]
+
+
+@cache
+def _counted(gained, lost, tasks, level, cautious):
+    return intervals.paired_counts(gained, lost, tasks, level, cautious=cautious)[:2]
 
 
 def rates(
@@ -63,8 +74,10 @@ def rates(
     for _ in range(runs):
         chances = difficulties(rng, tasks, kind)
         d, trials = one(rng, chances, shifted(rng, chances, gain, loss, sway), attempts, missing)
-        low, high, _ = stat.mean_interval(d, 0.95, binary=attempts == 1)
-        low90, high90, _ = stat.mean_interval(d, 0.90, binary=attempts == 1, cautious=True)
+        low, high = _ends(d, 0.95, attempts, cautious=False)
+        low90, high90 = intervals.student(d, 0.90)
+        if -margin < low90 and high90 < margin:  # the cautious interval is never within Student's
+            low90, high90 = _ends(d, 0.90, attempts, cautious=True)
         p = stat.mcnemar(int((d > 0).sum()), int((d < 0).sum())) if attempts == 1 else stat.sign_flip(d, 2000)
         counts += [
             low > 0 or high < 0, p <= 0.05, two_proportions(*trials),
@@ -80,8 +93,8 @@ def _intervals(tasks, margin):
     gained, lost = (grid.ravel() for grid in np.meshgrid(np.arange(tasks + 1), np.arange(tasks + 1)))
     possible = gained + lost <= tasks
     gained, lost = gained[possible], lost[possible]
-    low, high, _ = stat.paired_counts(gained, lost, tasks, 0.95)
-    low90, high90, _ = stat.paired_counts(gained, lost, tasks, 0.90, cautious=True)
+    low, high, _ = intervals.paired_counts(gained, lost, tasks, 0.95)
+    low90, high90, _ = intervals.paired_counts(gained, lost, tasks, 0.90, cautious=True)
     mean = (gained - lost) / tasks
     half = 1.6448536 * np.sqrt(np.maximum((gained + lost) / tasks - mean**2, 0) / (tasks - 1))
     inside = (low90 > -margin) & (high90 < margin)

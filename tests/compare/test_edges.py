@@ -1,5 +1,7 @@
 """Whatever the trials are, the comparison says something clear and true about them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -306,3 +308,28 @@ def test_models_are_named_by_their_provider_where_one_name_has_two(frame):
     twice = pd.concat([models, frame({"docker": [0]}, model="y", provider="reseller")])
     found = harbor_nb.compare(twice, by="model", baseline="x")
     assert set(found.verdicts) == {"maker/y", "reseller/y"}
+
+
+def test_how_many_more_attempts_would_settle_it(frame):
+    rng = np.random.default_rng(4)
+    sides = {side: rng.integers(2, size=(40, 3)).astype(float) for side in ("docker", "daytona")}
+    found = harbor_nb.compare(frame({side: [list(row) for row in rewards] for side, rewards in sides.items()}))
+    assert found.verdict == "inconclusive"
+    spread = (sides["daytona"].mean(1) - sides["docker"].mean(1)).var(ddof=1)
+    noise = sum(rewards.var(axis=1, ddof=1).mean() / 3 for rewards in sides.values())  # of a mean of three attempts
+    wanted = int(re.search(r"about ([\d,]+) tasks would show equivalence", found.headline)[1].replace(",", ""))
+    room = spread * 40 / wanted - max(spread - noise, 0)
+    more = re.search(r"about ([\d,]+) attempts a side on each of these tasks, as the attempts here", found.headline)
+    assert room > 0
+    assert int(more[1].replace(",", "")) == int(np.ceil(noise * 3 / room))
+
+
+def test_long_names_stay_apart_in_a_picture(frame):
+    names = [
+        f"an-organisation/{'a-very-long-name-' * 3}{end}" for end in ("first", "second")
+    ]  # alike up to character 60
+    found = harbor_nb.compare(frame({"docker": dict.fromkeys(names, 1.0), "daytona": dict.fromkeys(names, 0.0)}))
+    picture = found.plot("pairs").svg
+    assert all(name in picture for name in names)
+    room = re.search(r'<g fill="none" stroke-miterlimit="10" transform="translate\((\d+),', picture)
+    assert int(room[1]) >= len(names[1])  # a wider font in the reader's browser does not run out of the picture

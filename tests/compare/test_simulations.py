@@ -53,23 +53,27 @@ def test_the_full_grid(tasks, attempts, truth):
     noise = 0.0146  # three standard errors of 5 % over 2,000 runs
     found = rates(tasks=tasks, attempts=attempts, runs=2000, **truth)
     assert found.covered >= 0.94 - noise
+    if found.flipped >= 25:  # below it the intervals are widened on purpose
+        assert found.covered <= 0.96 + noise
     if truth.get("loss"):
         assert found.equivalent <= 0.05 + noise
         return
     assert found.rejected <= 0.06 + noise
     assert found.exact <= 0.06 + noise
-    if found.flipped >= 25:  # below it the intervals are widened on purpose
+    if found.flipped >= 25:
         assert found.rejected >= 0.04 - noise
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("tasks", [10, 20, 30, 50, 75, 100, 150, 200, 400])
+@pytest.mark.parametrize("tasks", [*range(10, 60, 3), *range(60, 201, 10), 400])
 def test_one_attempt_exactly_on_a_fine_grid(tasks):
-    shares = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3)
-    for fixed in shares:
-        for broken in (*shares, round(fixed + 0.05, 3)):
-            found = flips(tasks=tasks, fixed=fixed, broken=broken)
-            # the least, 93.7 %, is where 30 of 100 tasks flip and all one way
-            assert found["covered"] >= 0.937, (tasks, fixed, broken)
-            if broken == round(fixed + 0.05, 3):
-                assert found["equivalent"] <= 0.05, (tasks, fixed, broken)
+    shares = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.65, 0.8, 0.9)
+    for fixed, broken in ((f, b) for f in shares for b in (*shares, round(f + 0.05, 4)) if f <= b <= 1 - f):
+        found = flips(tasks=tasks, fixed=fixed, broken=broken)
+        assert found["covered"] >= 0.94, (tasks, fixed, broken)
+        if found["flipped"] >= 20 and fixed + broken <= 0.5:  # the most, 97.4 %, where half of 46 tasks flip one way
+            assert found["covered"] <= (0.975 if fixed == 0 else 0.968), (tasks, fixed, broken)
+        if broken == round(fixed + 0.05, 4):
+            assert found["equivalent"] <= 0.05, (tasks, fixed, broken)
+        if fixed == broken:
+            assert found["rejected"] <= 0.06, (tasks, fixed, broken)

@@ -12,6 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
+from harbor_nb.results import intervals
 from harbor_nb.results import statistics as stat
 
 
@@ -23,7 +24,7 @@ def rng():
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 def test_student_is_that_of_scipy_and_statsmodels(rng, level):
     d = rng.normal(0.1, 0.4, 37)
-    found = stat.student(d, level)
+    found = intervals.student(d, level)
     theirs = stats.ttest_1samp(d, 0).confidence_interval(level)
     assert found == pytest.approx((theirs.low, theirs.high))
     assert found == pytest.approx(DescrStatsW(d).tconfint_mean(1 - level))
@@ -35,7 +36,7 @@ def test_clustered_standard_error_is_millers(rng):
     trials = rng.normal(size=(tasks, attempts)) + rng.normal(size=(tasks, 1))
     centred = trials - trials.mean()
     clustered = np.sqrt(sum(np.outer(row, row).sum() for row in centred)) / (tasks * attempts)
-    low, high = stat.student(trials.mean(axis=1))
+    low, high = intervals.student(trials.mean(axis=1))
     ours = (high - low) / 2 / stats.t.ppf(0.975, tasks - 1)
     assert ours == pytest.approx(clustered * np.sqrt(tasks / (tasks - 1)))
 
@@ -43,7 +44,7 @@ def test_clustered_standard_error_is_millers(rng):
 def test_published_example_of_paired_proportions():
     # Fagerland, Lydersen and Laake 2014, Stat Med 33:2850: airway hyper-responsiveness of 21 children (Bentur et al.),
     # 1 and 7 discordant: Tango's interval -0.517 to -0.026, McNemar's exact p 0.0703
-    assert np.allclose(stat.tango(1, 7, 21), (-0.517, -0.026), atol=5e-4)
+    assert np.allclose(intervals.tango(1, 7, 21), (-0.517, -0.026), atol=5e-4)
     assert stat.mcnemar(1, 7) == pytest.approx(0.0703, abs=5e-5)
 
 
@@ -63,7 +64,7 @@ def test_tango_inverts_the_score_test(b, c, n, level):
         return (b - c - n * delta) / np.sqrt(n * (2 * q + delta * (1 - delta)))
 
     z = stats.norm.ppf(0.5 + level / 2)
-    low, high = stat.tango(b, c, n, level)
+    low, high = intervals.tango(b, c, n, level)
     assert statistic(float(low)) == pytest.approx(z, rel=2e-3)
     assert statistic(float(high)) == pytest.approx(-z, rel=2e-3)
 
@@ -71,12 +72,48 @@ def test_tango_inverts_the_score_test(b, c, n, level):
 def test_tango_without_flips_is_closed_form():
     for n in (5, 20, 100):
         z2 = stats.norm.ppf(0.975) ** 2
-        assert np.allclose(stat.tango(0, 0, n), (-z2 / (n + z2), z2 / (n + z2)))
+        assert np.allclose(intervals.tango(0, 0, n), (-z2 / (n + z2), z2 / (n + z2)))
 
 
 @pytest.mark.parametrize(("x", "n"), [(0, 10), (3, 10), (10, 10), (17, 60)])
 def test_clopper_pearson_is_that_of_statsmodels(x, n):
-    assert np.allclose(stat.clopper_pearson(x, n, 0.9), proportion_confint(x, n, alpha=0.1, method="beta"))
+    assert np.allclose(intervals.clopper_pearson(x, n, 0.9), proportion_confint(x, n, alpha=0.1, method="beta"))
+
+
+def test_blakers_interval_is_that_of_r_and_of_its_definition():
+    # R's BlakerCI: binom.blaker.limits(3, 10) is 0.08726443 0.61941066
+    assert np.allclose(intervals.blaker(3, 10), (0.08726443, 0.61941066), atol=5e-5)
+    count, level = 23, 0.9
+    y = np.arange(count + 1)
+    shares = np.linspace(0.0005, 0.9995, 2000)[:, None]
+    chances = stats.binom.pmf(y, count, shares)
+    tails = np.minimum(stats.binom.cdf(y, count, shares), stats.binom.sf(y - 1, count, shares))
+    lows, highs = intervals.blaker(y, count, level)
+    for x in y:  # all outcomes whose rarer tail is as rare as that of x, by summing
+        as_rare = np.where(tails <= tails[:, [x]] * (1 + 1e-9), chances, 0).sum(axis=1)
+        kept = shares[as_rare >= 1 - level]
+        assert (lows[x], highs[x]) == pytest.approx((kept.min(), kept.max()), abs=8e-4)
+
+
+def test_few_tasks_with_attempts_that_all_agree_are_told_apart():
+    """Six tasks of twelve worse in part and none better: the sign-flip test's 1 in 32, and so the interval's."""
+    d = np.array([-0.4, -0.2, -0.6, -0.4, -0.2, -0.4] + [0.0] * 6)
+    assert stat.sign_flip(d) == pytest.approx(1 / 32)
+    found = intervals.mean_interval(d)
+    assert found.high == pytest.approx(intervals.student(d)[1])
+    assert found.low < intervals.student(d)[0]  # the far end stays wide
+    assert intervals.mean_interval(d, 0.98).high > 0
+    five = np.array([-0.4, -0.2, -0.6, -0.4, -0.4] + [0.0] * 7)
+    assert intervals.student(five)[1] < 0 < intervals.mean_interval(five).high
+
+
+def test_grouped_resampling_is_that_of_single_values(rng):
+    d = np.concatenate([rng.exponential(0.2, 3000), [3.0, 8.0]]) - 0.21
+    theirs = stats.bootstrap((d,), np.mean, n_resamples=10_000, method="BCa", batch=100, rng=1).confidence_interval
+    assert stat.bca(d, resamples=50_000) == pytest.approx((theirs.low, theirs.high), abs=4e-4)
+    signs = rng.choice([-1.0, 1.0], (5000, len(d)))
+    theirs = (np.abs(signs @ np.abs(d)) >= abs(d.sum())).mean()
+    assert stat.sign_flip(d, 50_000) == pytest.approx(theirs, abs=0.02)
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 7), (10, 10), (25, 9), (0, 6)])
@@ -165,6 +202,6 @@ def test_difference_sd_is_what_is_simulated(rng):
 
 def test_the_examples_in_the_docs_and_docstrings_run():
     page = Path(__file__).resolve().parents[2] / "docs/how-sure.md"
-    for done in (doctest.testfile(str(page), module_relative=False), doctest.testmod(stat)):
+    for done in (doctest.testfile(str(page), module_relative=False), doctest.testmod(stat), doctest.testmod(intervals)):
         assert done.attempted >= 3
         assert done.failed == 0

@@ -1,7 +1,7 @@
 """Failures provoked for real on `local` and docker: each is named right, and its fix, typed as it stands, mends it."""
 
+import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import harbor_nb
+from harbor_nb.running.configs import environment_of
 from harbor_nb.running.owner import OwnerRecord
 
 PLACES = [
@@ -170,7 +171,6 @@ def test_an_agent_that_crashes(environment, when, name, phase, fault, task, tmp_
     flag.write_text("")
     if name == "agent-crash":
         assert group["message"] == "KeyError: 'plan'"
-        group["fix"] = group["fix"].replace("failed", "errors")
     follow(job, group)
 
 
@@ -264,13 +264,40 @@ def test_an_image_that_is_not_there(task, registry):
     follow(job, group)
 
 
+@pytest.mark.local
+def test_a_task_that_names_only_an_image_is_not_for_local(task):
+    toml = '[environment]\ndocker_image = "python:3.13-slim"'
+    path = task(to="tasks/hello", toml=lambda text: text.replace("[environment]", toml))
+    (path / "environment/Dockerfile").unlink()
+    job = run(path, "local")
+    group = named(job, "unsupported-image", fault="user")
+    assert group["now"] is None  # nothing was missing
+    assert 'environment="docker"' in group["fix"] or not harbor_nb.check("docker").ready
+    (path / "environment/Dockerfile").write_text("FROM python:3.13-slim\nWORKDIR /app\n")
+    follow(job, group | {"fix": group["options"][0][1]})
+
+
 @pytest.mark.docker
 @pytest.mark.deep
-def test_more_memory_than_the_task_allows(task):
-    solve = "#!/bin/bash\npython3 -c 'x = bytearray(300_000_000)' && echo 'Hello, world!' > /app/hello.txt\n"
+def test_the_image_alone_is_enough_for_docker(task):
+    toml = '[environment]\ndocker_image = "python:3.13-slim"'
+    solve = "#!/bin/bash\nmkdir -p /app && echo 'Hello, world!' > /app/hello.txt\n"
+    path = task(to="tasks/hello", solve=solve, toml=lambda text: text.replace("[environment]", toml))
+    (path / "environment/Dockerfile").unlink()
+    job = run(path, "local")
+    again = follow(job, named(job, "unsupported-image", fault="user"))
+    assert again.trials()["environment"].tolist() == ["docker"]
+
+
+@pytest.mark.parametrize("environment", PLACES)
+def test_more_memory_than_the_task_allows(environment, task):
+    large = "import time; x = bytearray(300_000_000); time.sleep(1)"
+    solve = f"#!/bin/bash\npython3 -c '{large}' && echo 'Hello, world!' > /app/hello.txt\n"
     path = task(to="tasks/hello", solve=solve, toml=lambda text: text.replace("memory_mb = 512", "memory_mb = 64"))
-    job = run(path, "docker")
-    follow(job, named(job, "out-of-memory"))
+    group = named(run(path, environment), "out-of-memory", fault="agent")
+    assert "Killed" in group["lines"][-1]
+    again = follow(harbor_nb.attach("jobs/job"), group)
+    assert environment_of(json.loads((again.path / "config.json").read_text())) == environment
 
 
 @pytest.mark.docker
@@ -289,9 +316,19 @@ def test_a_container_that_is_removed_under_the_agent(task):
 
 
 @pytest.fixture
-def own_daemon(monkeypatch):
-    """A second Docker daemon that a test may stop: its own socket, folders and image, no bridge."""
+def own_disk():
+    """A folder on a disk of its own of 300 MB, for Docker's data; the test may make it larger."""
     place = Path(tempfile.mkdtemp(prefix="hnb-"))  # a socket's path may have 107 characters
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+    place.rmdir()
+
+
+@pytest.fixture
+def own_daemon(monkeypatch, own_disk):
+    """A second Docker daemon that a test may stop: its own socket, disk and image, no bridge."""
+    place = own_disk
     socket = f"unix://{place}/d.sock"
     # in a network of its own: a daemon without a bridge takes docker0 away from the engine that others use
     command = ["unshare", "--net", "dockerd", "--host", socket, "--data-root", f"{place}/data", "--exec-root",
@@ -317,7 +354,6 @@ def own_daemon(monkeypatch):
     yield start, stop
     if started[-1].poll() is None:
         stop()
-    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.mark.docker
@@ -333,6 +369,23 @@ def test_a_daemon_that_stops_in_the_middle_of_a_job(task, own_daemon):
     job.wait(200, progress=False)
     group = named(job, "docker-not-running", fault="infrastructure")
     start()
+    follow(job, group)
+
+
+@pytest.mark.docker
+@pytest.mark.deep
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a Docker daemon")
+@pytest.mark.parametrize("where", ["build", "agent"])
+def test_a_disk_that_docker_fills(where, task, own_disk, own_daemon):
+    solve = "#!/bin/bash\nhead -c 300M /dev/zero > /big && echo 'Hello, world!' > /app/hello.txt\n"
+    build = "FROM python:3.13-slim\nWORKDIR /app\nCOPY big /big\n"
+    path = task(to="tasks/hello", **({"dockerfile": build} if where == "build" else {"solve": solve}))
+    with (path / "environment/big").open("wb") as big:
+        big.truncate(300 << 20 if where == "build" else 0)
+    job = run(path, "docker")
+    group = named(job, "disk-full", {"build": "environment_setup"}.get(where, "?"), "infrastructure")
+    subprocess.run(["mount", "-o", "remount,size=2g", str(own_disk)], check=True)  # room was made
     follow(job, group)
 
 

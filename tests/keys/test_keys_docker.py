@@ -4,8 +4,10 @@
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,12 @@ import pytest
 import harbor_nb
 from harbor_nb.backends import docker_engine
 
-INFO = {"ServerErrors": None, "OSType": "linux", "DockerRootDir": "/nowhere"}
+
+def info(compose="2.26.1", buildx="0.13.1", **other):
+    """What `docker info` says, as seen with Docker 28; a plugin that is missing is not listed."""
+    plugins = [{"Name": name, "Version": v} for name, v in (("compose", compose), ("buildx", buildx)) if v]
+    told = {"ServerErrors": None, "OSType": "linux", "DockerRootDir": "/nowhere", "ClientInfo": {"Plugins": plugins}}
+    return json.dumps(told | other)
 
 
 @pytest.fixture
@@ -37,9 +44,7 @@ def docker_cli(tmp_path, monkeypatch):
 
 
 GOOD = [
-    ("info", 0, json.dumps(INFO), ""),
-    ("compose", 0, "2.26.1", ""),
-    ("buildx", 0, "github.com/docker/buildx 0.13", ""),
+    ("info", 0, info(), ""),
     ("context", 0, "unix:///var/run/docker.sock", ""),
 ]
 NOT_RUNNING = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
@@ -58,19 +63,19 @@ PIPE = (
     ("row", "level", "reason", "fix"),
     [
         (("info", 1, "", NOT_RUNNING), "blocks", "the Docker daemon is not running", "start docker"),
-        (("info", 0, json.dumps(INFO | {"ServerErrors": [NOT_RUNNING]}), ""), "blocks", "not running", "start"),
+        (("info", 0, info(ServerErrors=[NOT_RUNNING]), ""), "blocks", "not running", "start"),
         (("info", 1, "", NEWER), "blocks", "the Docker daemon is not running", "start docker"),
         (("info", 1, "", PIPE), "blocks", "the Docker daemon is not running", "Docker Desktop"),
         (("info", 1, "", DENIED), "blocks", "no permission to use the Docker socket", "usermod -aG docker"),
         (("info", 1, "", 'context "mine": context not found'), "blocks", "active context is gone", "context use default"),
         (("info", 1, "", "client version 1.52 is too new. Maximum supported API version is 1.41"), "blocks", "fit", "older"),
         (("info", 7, "", ""), "blocks", "docker info ended with 7", "docker info"),
-        (("info", 0, json.dumps(INFO | {"OSType": "windows"}), ""), "blocks", "Windows containers", "Linux containers"),
-        (("compose", 1, "", "docker: 'compose' is not a docker command."), "blocks", "version 2, is missing", "docs.docker"),
-        (("compose", 125, "unknown shorthand flag", ""), "blocks", "version 2, is missing", "docs.docker"),
-        (("compose", 0, "1.29.2", ""), "blocks", "1.29.2 is too old", "update"),
-        (("compose", 0, "2.0.1", ""), "blocks", "2.0.1 is too old", "update"),
-        (("buildx", 1, "", "docker: 'buildx' is not a docker command."), "warns", "buildx is missing", "docker-buildx"),
+        (("info", 0, info(OSType="windows"), ""), "blocks", "Windows containers", "Linux containers"),
+        (("info", 0, info(compose=None), ""), "blocks", "version 2, is missing", "docs.docker"),
+        (("info", 0, info(compose="unknown"), ""), "blocks", "version 2, is missing", "docs.docker"),
+        (("info", 0, info(compose="1.29.2"), ""), "blocks", "1.29.2 is too old", "update"),
+        (("info", 0, info(compose="2.0.1"), ""), "blocks", "2.0.1 is too old", "update"),
+        (("info", 0, info(buildx=None), ""), "warns", "buildx is missing", "docker-buildx"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_its_own_reason(docker_cli, row, level, reason, fix):
@@ -85,12 +90,12 @@ def test_what_is_wrong_is_its_own_reason(docker_cli, row, level, reason, fix):
 
 @pytest.mark.parametrize("version", ["2.1.1", "v2.26.1", "2.26.1-4", "5.0.0", "2.40.3-desktop.1"])
 def test_compose_versions_that_do(docker_cli, version):
-    docker_cli(("compose", 0, version, ""))
+    docker_cli(("info", 0, info(compose=version), ""))
     assert not harbor_nb.check("docker").findings
 
 
 def test_low_disk_warns(docker_cli, tmp_path, monkeypatch):
-    docker_cli(("info", 0, json.dumps(INFO | {"DockerRootDir": str(tmp_path)}), ""))
+    docker_cli(("info", 0, info(DockerRootDir=str(tmp_path), Name=socket.gethostname()), ""))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 2**30))
     (finding,) = harbor_nb.check("docker").findings
     assert (finding.level, "only 1.0 GB are free" in finding.reason) == ("warns", True)
@@ -116,6 +121,18 @@ def test_docker_is_not_installed(monkeypatch, tmp_path):
 def test_the_engine_here_is_ready():
     assert harbor_nb.check("docker").ready
     assert docker_engine.endpoint().startswith("unix://")
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root to hide the plugins")
+def test_missing_plugins_for_real():
+    """The real command, in a mount namespace of its own where an empty folder lies over its plugins."""
+    code = "import harbor_nb; r = harbor_nb.check('docker'); print(r.ready, [one.reason for one in r.findings])"
+    places = ["/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins", "/usr/local/lib/docker/cli-plugins"]
+    hide = "; ".join(f"mount -t tmpfs none {place}" for place in places if Path(place).is_dir())
+    command = ["unshare", "--mount", "sh", "-c", f'{hide}; exec "$0" -c "$1"', sys.executable, code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("False ['docker compose, version 2, is missing', 'docker buildx is missing")
 
 
 @pytest.mark.docker
@@ -182,5 +199,5 @@ def test_no_permission_on_the_socket_for_real():
         ["docker", "info", "--format", "{{json .}}"], capture_output=True, text=True, user=65534, group=65534,
         extra_groups=[], env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
     )  # fmt: skip
-    (finding,) = docker_engine._engine(done.returncode, done.stdout, done.stderr)
+    (finding,) = docker_engine._engine(json.loads(done.stdout), done.returncode, done.stderr)
     assert finding.reason.startswith("no permission to use the Docker socket")

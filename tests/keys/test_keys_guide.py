@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import harbor_nb
 
@@ -54,6 +55,18 @@ def test_best_practice_1_default_to_docker_for_development(table):
 def test_best_practice_2_use_daytona_for_production_and_scale(table):
     for word in ("Cloud execution", "production", "scale", "remote agents"):
         assert word in table.loc["daytona", "use_case"]
+
+
+@pytest.mark.parametrize("name", ["docker", "daytona", "local"])
+def test_best_practice_3_configuration_files_name_the_environment(name):
+    """As Harbor reads it: what stands in no file is its default, docker."""
+    from harbor import JobConfig
+
+    text = harbor_nb.plan(harbor_nb.sample_tasks() / "hello-world", environments=name).yaml
+    environment = JobConfig.model_validate(yaml.safe_load(text)).environment
+    assert (environment.import_path or environment.type.value) == {"local": "harbor_nb.local:LocalEnvironment"}.get(
+        name, name
+    )
 
 
 def test_best_practice_4_keys_in_env_never_committed():

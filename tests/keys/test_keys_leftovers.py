@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -244,6 +243,6 @@ def test_a_person_is_shown_the_list_and_asked(monkeypatch, capsys, vendor, answe
 def test_hostile_names_are_cleaned():
     from harbor_nb.backends.providers.base import Found
 
-    row = leftovers._row(Found("e2b", "x", "\x1b[31mred", "a__env", "running", "garbage", "likely"), Path("none"))
+    row = leftovers._row(Found("e2b", "x", "\x1b[31mred", "a__env", "running", "garbage", "likely"), {})
     assert row["task"] == "red"
     assert row["age_min"] is None

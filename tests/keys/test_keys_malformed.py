@@ -2,6 +2,7 @@
 """Thirty and more malformed or odd `.env` files: no crash, and no wrong value in silence."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -132,15 +133,38 @@ def test_a_link_to_nothing():
         harbor_nb.load_env(".env")
 
 
-def test_an_unreadable_file_is_told(monkeypatch):
-    Path(".env").write_text("A=1")
+def test_an_unreadable_file_is_told(fresh):
+    """Read by another user, since root may read everything: loading, looking for a key and saving each say it."""
+    code = f"""
+import os, harbor_nb
+from harbor_nb.errors import CredentialsError
+harbor_nb.check("daytona")  # all that is needed is imported before rights are given up
+if os.getuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+for call in (harbor_nb.load_env, lambda: harbor_nb.load_env(".env"), lambda: harbor_nb.save_env({{"{K}": "x"}})):
+    try:
+        print(call())
+    except CredentialsError as error:
+        print(error)
+print(harbor_nb.check("daytona").reason)
+"""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        path = Path(place, ".env")
+        path.write_text(f"{K}={V}")
+        path.chmod(0)
+        told = f"can't read {path}: Permission denied; check its owner and mode"
+        assert fresh(code, cwd=Path(place)).splitlines() == [told, told, told, f"{K} not set"]
 
-    def refuse(self):
-        raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(CredentialsError, match=r"can't read .*: Permission denied"):
+def test_a_file_of_5_mb_is_refused_and_one_at_the_limit_is_read(fresh):
+    """Neither takes long: the larger is not read, the smaller holds sixty thousand lines."""
+    Path(".env").write_bytes(b"A=1\n" * (5 * 2**18))
+    with pytest.raises(CredentialsError, match="larger than 1 MB"):
         harbor_nb.load_env()
+    assert harbor_nb.check("daytona").reason == f"{K} not set"
+    Path(".env").write_text("# some comment\n" * 60_000 + f"{K}={V}\n")
+    assert harbor_nb.load_env()[0].length == len(V)
 
 
 def test_a_file_that_others_can_read():

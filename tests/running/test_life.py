@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_a_killed_kernel_takes_nothing_with_it(slow, tmp_path):
 
 
 def test_a_killed_runner_is_lost_and_resume_runs_only_what_is_missing(slow, tmp_path):
-    (job,) = harbor_nb.plan(slow, name="r", attempts=20, n_concurrent_trials=1).launch()
+    (job,) = harbor_nb.plan(slow, name="r", attempts=20, n_concurrent_trials=2).launch()
     until(lambda: job.counts["completed"] >= 7, 120)
     record = OwnerRecord.read(job.path)
     session = [p for p in psutil.process_iter() if p.pid != record.pid and os.getsid(p.pid) == record.pid]
@@ -80,7 +81,7 @@ def test_a_killed_runner_is_lost_and_resume_runs_only_what_is_missing(slow, tmp_
     until(lambda: "exit code -9" in job.error)  # its last thread may take a moment more
     assert "job.resume()" in repr(job)
     done = {path.parent.name: path.stat().st_mtime_ns for path in job.path.glob("*/result.json")}
-    assert 7 <= len(done) <= 8
+    assert 7 <= len(done) <= 9
     job.resume()
     assert not [p for p in session if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     job.wait(120, progress=False)
@@ -97,10 +98,10 @@ def test_the_launching_cell_run_twice_is_refused(slow):
     plan = harbor_nb.plan(slow, name="twice", attempts=4)
     (job,) = plan.launch()
     until(lambda: job.counts["running"] > 0)
-    before = sorted(path.name for path in job.path.iterdir() if path.is_dir())
+    before = {path.name for path in job.path.iterdir() if path.is_dir()}
     with pytest.raises(JobExistsError, match=r"still runs; type harbor_nb\.attach"):
         plan.launch()
-    assert sorted(path.name for path in job.path.iterdir() if path.is_dir()) == before
+    assert before <= {path.name for path in job.path.iterdir() if path.is_dir()}
     with pytest.raises(JobError, match="still runs"):
         job.resume()
     job.wait(60, progress=False)
@@ -110,32 +111,33 @@ def test_the_launching_cell_run_twice_is_refused(slow):
 
 
 RACE = """
-import sys, harbor_nb
+import time
 from harbor_nb.errors import JobExistsError
-plan = [harbor_nb.plan(sys.argv[1], name=f"race{number}") for number in range(int(sys.argv[2]))]
-for one in plan:
-    print("ready", flush=True); sys.stdin.readline()
-    try:
-        one.launch(); print("won", flush=True)
-    except JobExistsError: print("refused", flush=True)
+plan = harbor_nb.plan(TASK, name="race#")
+time.sleep(MOMENT - time.time())
+try: print("won", plan.launch()[0].name)
+except JobExistsError: print("refused")
 """
 
 
 def race(task, rounds):
-    command = [sys.executable, "-c", RACE, str(task), str(rounds)]
-    kernels = [subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for _ in range(2)]
-    for _ in range(rounds):
-        for one in kernels:
-            assert one.stdout.readline() == "ready\n"
-        for one in kernels:
-            one.stdin.write("\n")
-            one.stdin.flush()
-        assert sorted(one.stdout.readline() for one in kernels) == ["refused\n", "won\n"]
-    for one in kernels:
-        one.communicate()
-    for number in range(rounds):
-        job = harbor_nb.attach(f"jobs/race{number}-local").wait(120, progress=False)
-        assert (job.state, job.trials()["reward"].tolist()) == ("finished", [1.0])
+    """Two kernels, started once, launch a name at the same moment, again and again."""
+    kernels = [kernel(), kernel()]
+    try:
+        for _, client in kernels:
+            run_cell(client, "import harbor_nb")
+        for number in range(rounds):
+            code = RACE.replace("TASK", repr(str(task))).replace("#", str(number))
+            code = code.replace("MOMENT", str(time.time() + 0.5))
+            with ThreadPoolExecutor() as pool:
+                told = sorted(pool.map(lambda one: run_cell(one[1], code), kernels))  # noqa: B023 - this round's
+            assert told == ["refused\n", f"won race{number}-local\n"]
+            job = harbor_nb.attach(f"jobs/race{number}-local").wait(60, progress=False)
+            assert (job.state, job.trials()["reward"].tolist()) == ("finished", [1.0])
+    finally:
+        for manager, client in kernels:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
 
 
 def test_of_two_kernels_that_launch_a_name_at_once_one_wins(tasks):

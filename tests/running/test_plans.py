@@ -42,8 +42,15 @@ def test_tasks_are_filtered_by_name_and_number(tasks):
 
     assert names(task_names=["*ir*"]) == ["first", "third"]
     assert names(exclude_task_names=["first"], n_tasks=1) == ["second"]
-    with pytest.raises(BadInputError, match="no task is left"):
+    with pytest.raises(BadInputError, match="no task is left by the filter; there are first, second, third"):
         names(task_names=["nothing"])
+    given = [{"path": "a/one", "git_url": "u"}, {"path": str(tasks)}, {"path": "b", "n_tasks": 9}, tasks]
+    (config,) = harbor_nb.plan(given, task_names=["one", "s*"], n_tasks=2).configs
+    assert [Path(task["path"]).name for task in config["tasks"]] == ["one", "second"]
+    assert [(made["task_names"], made["n_tasks"]) for made in config["datasets"]] == [
+        (["one", "s*"], 2),
+        (["one", "s*"], 9),
+    ]
 
 
 def test_a_dataset_of_a_registry_and_a_git_task():
@@ -52,6 +59,36 @@ def test_a_dataset_of_a_registry_and_a_git_task():
     dataset, task = config.datasets[0], config.tasks[0]
     assert (dataset.name, dataset.version, dataset.n_tasks) == ("terminal-bench", "2.0", 3)
     assert (task.git_url, task.git_commit_id, str(task.path)) == ("https://example.org/a/b", "abc123", "tasks/one")
+
+
+def git(folder, *words):
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
+    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.local
+def test_tasks_of_a_git_repository_are_filtered_and_run_at_their_commit(tasks, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))  # Harbor keeps what it cloned there
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "tasks")
+    git(tmp_path, "commit", "--quiet", "-m", "tasks")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    (tasks / "first/solution/solve.sh").write_text("exit 1")
+    git(tmp_path, "commit", "--quiet", "-am", "a solution that is wrong")
+    of_git = [f"git+{tmp_path.as_uri()}@{commit}#tasks/{name}" for name in ("first", "second", "third")]
+    plan = harbor_nb.plan(of_git, task_names=["f*", "s*"], n_tasks=1, name="git")
+    (job,) = plan.launch().wait(60, progress=False)
+    trials = job.trials()
+    assert trials[["task", "reward"]].to_numpy().tolist() == [["first", 1.0]], job.log(50)
+    assert json.loads((job.path / "lock.json").read_text())["trials"][0]["task"]["git_commit_id"] == commit
+
+
+def test_a_plan_shows_its_command_and_yaml_once(tasks):
+    from harbor_nb import JobLauncher
+
+    plan = harbor_nb.plan(tasks, environments="docker", name="shown")
+    for shown in (plan._repr_html_(), JobLauncher(str(tasks))._preview.value):
+        assert shown.count("<details>") == shown.count("harbor run -p") == shown.count("n_attempts: ") + 1 == 1
 
 
 def test_a_registry_file_is_counted_and_runs(tasks, tmp_path):

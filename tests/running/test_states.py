@@ -166,5 +166,5 @@ def test_a_forged_record_makes_resume_delete_nothing_of_the_users(folder, tmp_pa
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     job = recorded(folder, child.pid, temporary=str(treasure))
     child.wait()
-    leavings.clear(job.path, OwnerRecord.read(job.path), docker=False)
+    leavings.clear(job.path, OwnerRecord.read(job.path), "local")
     assert treasure.exists()

@@ -1,21 +1,22 @@
 """Progress while one waits: lines, bars in a terminal, a picture in a notebook; and Harbor's viewer."""
 
-import json
 import os
 import pty
 import socket
 import sys
-import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 import harbor_nb
 from harbor_nb.running import viewing
-from tests.running.conftest import until
-from tests.running.test_life import kernel, run_cell
+from tests.running.conftest import make_task, until
 
+CANARY = "canary-77c0-of-a-key"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 pytestmark = [pytest.mark.local, pytest.mark.timeout(240)]
 
 
@@ -46,30 +47,58 @@ def test_in_a_terminal_it_is_bars(tasks):
     assert b"3/3" in seen
 
 
-def test_in_a_notebook_it_is_a_picture_that_is_drawn_anew(tasks):
-    manager, client = kernel()
-    pictures = []
+class Heard(NotebookClient):
+    """A notebook's run that keeps every message of its kernel."""
 
-    def hear(message):
-        if message["msg_type"] in ("display_data", "update_display_data"):
-            pictures.append((message["msg_type"], message["content"]["data"]["text/html"]))
+    def process_message(self, msg, cell, cell_index):
+        self.__dict__.setdefault("heard", []).append((msg["msg_type"], msg["content"]))
+        return super().process_message(msg, cell, cell_index)
 
-    code = f"import harbor_nb; jobs = harbor_nb.plan({str(tasks)!r}, name='pic').launch().wait(60)"
-    try:
-        client.execute_interactive(code, timeout=90, output_hook=hear)
-        here = "viewing._CONTAINER = viewing.Path('none'); viewing._REMOTE = ()"  # the browser is on this machine
-        run_cell(client, f"from harbor_nb.running import viewing; {here}")
-        assert "iframe" in run_cell(client, "jobs[0].view()._repr_html_()")
-        port = int(run_cell(client, "print([port for _, port in viewing._servers.values()][0])"))
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/jobs") as answer:
-            assert "pic-local" in json.dumps(json.load(answer))
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-    assert pictures[0][0] == "display_data"
-    assert {kind for kind, _ in pictures[1:]} == {"update_display_data"}
-    assert "3 of 3" in pictures[-1][1]
-    until(lambda: not answers(port))  # it ends with the kernel
+
+LOOK = """
+from urllib.request import urlopen
+from harbor_nb.running import viewing
+viewing._CONTAINER, viewing._REMOTE = viewing.Path("none"), ()  # the browser is on this machine
+assert "iframe" in jobs[0].view()._repr_html_()
+((_, port),) = viewing._servers.values()
+assert "pic-local" in urlopen(f"http://127.0.0.1:{port}/api/jobs").read().decode()
+print(port, models() - before)
+"""
+
+
+def test_in_a_notebook_it_is_a_widget_and_html_for_those_without(tasks, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", CANARY)
+    make_task(tasks, "slow", solution=f"sleep 2; echo {CANARY}")
+    cells = [
+        "import harbor_nb, ipywidgets; from ipywidgets.widgets.widget import _instances\n"
+        f"models = lambda: len(_instances)\nbefore = models(); harbor_nb.load_env()\n"
+        f"jobs = harbor_nb.plan({str(tasks)!r}, name='pic', n_concurrent_trials=1).launch().wait(60)",
+        LOOK,
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    run = Heard(book, timeout=90, kernel_name="python3")
+    run.execute()
+    shown = [(kind, told) for kind, told in run.heard if "data" in kind and "text/html" in told["data"]]
+    assert shown[0][0] == "display_data"
+    assert {kind for kind, _ in shown[1:]} == {"update_display_data"}
+    *living, last = [told["data"] for _, told in shown]
+    assert len(living) >= 3
+    assert all({WIDGET, "text/html", "text/plain"} <= set(data) for data in living)
+    values = [told["data"]["state"]["value"] for kind, told in run.heard if kind == "comm_msg" and "value" in
+              told["data"].get("state", {})]  # fmt: skip
+    done = [int(value.partition(" of 4")[0].rpartition(">")[2]) for value in values if " of 4" in value]
+    assert done == sorted(done)
+    assert values[-1] == last["text/html"]
+    (kept,) = [output.data for output in book.cells[0].outputs if "data" in output]
+    assert kept == last
+    assert set(kept) == {"text/html", "text/plain"}  # a saved notebook has no model to look for
+    assert "4 of 4" in kept["text/html"]
+    assert ">finished<" in kept["text/html"]
+    assert kept["text/plain"] == "pic-local 4/4"
+    port, grown = map(int, book.cells[1].outputs[0].text.split())
+    assert grown == 0
+    assert CANARY not in repr(run.heard)
+    until(lambda: not answers(port))  # the viewer ends with the kernel
 
 
 def answers(port):

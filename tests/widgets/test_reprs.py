@@ -7,7 +7,8 @@ import pytest
 
 import harbor_nb
 from harbor_nb.backends.readiness import Finding, Readiness
-from harbor_nb.running.handles import Job, Jobs
+from harbor_nb.running.handles import Jobs
+from harbor_nb.running.job import Job
 
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>\x1b[31m\u202e```' + "long " * 20_000
 VOID = {"br", "img", "input", "meta", "hr", "path", "rect", "line", "circle"}

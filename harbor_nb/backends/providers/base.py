@@ -1,7 +1,8 @@
-"""What every provider offers, and how its answers travel from the child process that asks."""
+"""What every provider offers, and how a sandbox is told of."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,8 @@ class Provider(Protocol):
     async def ping(self) -> None:
         """Make the cheapest call that needs a valid key."""
 
-    async def sandboxes(self) -> list[Found]:
+    def sandboxes(self) -> AsyncIterator[Found]:
         """List what Harbor left."""
 
-    async def terminate(self, sandbox_id: str) -> bool:
-        """End one; False if it was gone already."""
-
-
-def text_of(value: Any) -> str:
-    """Give an SDK's enum or time as text."""
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
-    return str(getattr(value, "value", value) or "")
+    async def terminate(self, sandbox_id: str) -> None:
+        """End one."""

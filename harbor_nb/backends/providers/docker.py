@@ -1,21 +1,21 @@
 """Docker, through the package `docker`, on the engine that the docker command talks to."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
+import docker
+from docker.client import DockerClient
+
+from harbor_nb.backends.docker_engine import endpoint
 from harbor_nb.backends.providers.base import Found
 
 _PROJECT = "com.docker.compose.project"
 
 
-def _client() -> Any:
-    import docker
-
-    from harbor_nb.backends.docker_engine import endpoint
-
+def _client() -> DockerClient:
     address = endpoint()
     if address.startswith(("unix://", "npipe://")):
-        return docker.DockerClient(base_url=address, timeout=8)
+        return DockerClient(base_url=address, timeout=8)
     return docker.from_env(timeout=8, use_ssh_client=True)  # the context's certificates are the package's to find
 
 
@@ -24,46 +24,35 @@ async def ping() -> None:
     _client().ping()
 
 
-async def sandboxes() -> list[Found]:
+async def sandboxes() -> AsyncIterator[Found]:
     """List the containers of compose projects that are named as Harbor names a trial's."""
-    found = []
-    for container in _client().containers.list(all=True, filters={"label": _PROJECT}):
-        project = container.labels[_PROJECT]
+    for box in _client().containers.list(all=True, filters={"label": _PROJECT}):
+        project = box.labels[_PROJECT]
         if not (project.endswith("__env") or "__verifier__" in project):
             continue
-        mounts = [Path(mount["Source"]) for mount in container.attrs.get("Mounts", []) if mount.get("Source")]
-        trial = next((place for mount in mounts for place in mount.parents if _is_trial(place)), None)
-        # Harbor mounts <job>/<trial>/verifier and the like; the folder may be gone
-        guess = next((m.parent for m in mounts if m.name in ("verifier", "agent") and len(m.parts) > 3), None)
-        place = trial or guess
-        found.append(
-            Found(
-                "docker", container.short_id, project.rsplit("__", 2)[0] if place is None else "",
-                f"{place.name}__env" if place else project, container.status, container.attrs.get("Created", ""),
-                "certain: a trial's folder is mounted" if place else "likely: the project's name",
-                str(place.parent) if place else "",
-            )
-        )  # fmt: skip
-    return found
+        trial = _trial(box.attrs.get("Mounts", []))
+        task = project.rsplit("__", 2)[0] if trial is None else ""
+        session = f"{trial.name}__env" if trial else project
+        why = "certain: a trial's folder is mounted" if trial else "likely: the project's name"
+        created = box.attrs.get("Created", "")
+        yield Found("docker", box.short_id, task, session, box.status, created, why, str(trial.parent) if trial else "")
 
 
-def _is_trial(place: Path) -> bool:
-    return (place / "config.json").is_file() and (place.parent / "config.json").is_file()
+def _trial(mounts: list[dict[str, str]]) -> Path | None:
+    """Give the trial's folder, below which Harbor mounts `verifier` and the like; it may be gone."""
+    sources = [Path(mount["Source"]) for mount in mounts if mount.get("Source")]
+    for place in (place for source in sources for place in source.parents):
+        if (place / "config.json").is_file() and (place.parent / "config.json").is_file():
+            return place
+    return next((one.parent for one in sources if one.name in ("verifier", "agent") and len(one.parts) > 3), None)
 
 
-async def terminate(sandbox_id: str) -> bool:
-    """Remove one container, and its project's networks when it was the last; False if it is gone already."""
-    import docker.errors
-
+async def terminate(sandbox_id: str) -> None:
+    """Remove one container, and its project's networks when it was the last."""
     client = _client()
-    try:
-        container = client.containers.get(sandbox_id)
-        project = container.labels.get(_PROJECT)
-        container.remove(force=True, v=True)
-    except docker.errors.NotFound:
-        return False
-    label = {"label": f"{_PROJECT}={project}"}
-    if project and not client.containers.list(all=True, filters=label):
-        for network in client.networks.list(filters=label):
+    container = client.containers.get(sandbox_id)
+    container.remove(force=True, v=True)
+    label = f"{_PROJECT}={container.labels[_PROJECT]}"
+    if not client.containers.list(all=True, filters={"label": label}):
+        for network in client.networks.list(filters={"label": label}):
             network.remove()
-    return True

@@ -1,37 +1,32 @@
 """E2B, through the SDK `e2b`."""
 
-from harbor_nb.backends.providers.base import Found, text_of
+from collections.abc import AsyncIterator
+
+from e2b import AsyncSandbox
+from e2b.exceptions import NotFoundException
+
+from harbor_nb.backends.providers.base import Found
+
+_LIMIT_SEC = 8
 
 
 async def ping() -> None:
     """List at most one sandbox."""
-    from e2b import AsyncSandbox
-
-    await AsyncSandbox.list(limit=1, request_timeout=8).next_items()
+    await AsyncSandbox.list(limit=1, request_timeout=_LIMIT_SEC).next_items()
 
 
-async def sandboxes() -> list[Found]:
+async def sandboxes() -> AsyncIterator[Found]:
     """List the sandboxes whose metadata is as Harbor writes it; Harbor sets no mark of its own."""
-    from e2b import AsyncSandbox
-
-    found = []
-    pages = AsyncSandbox.list(request_timeout=8)
+    pages = AsyncSandbox.list(request_timeout=_LIMIT_SEC)
     while pages.has_next:
-        for sandbox in await pages.next_items():
-            marks = sandbox.metadata or {}
-            session = marks.get("session_id", "")
-            if "environment_name" in marks and session.endswith("__env"):
-                found.append(
-                    Found(
-                        "e2b", sandbox.sandbox_id, marks["environment_name"], session, text_of(sandbox.state),
-                        text_of(sandbox.started_at), "likely: metadata environment_name and session_id",
-                    )
-                )  # fmt: skip
-    return found
+        for box in await pages.next_items():
+            task, session = box.metadata.get("environment_name"), box.metadata.get("session_id", "")
+            if task is not None and session.endswith("__env"):
+                why = "likely: metadata environment_name and session_id"
+                yield Found("e2b", box.sandbox_id, task, session, box.state, box.started_at.isoformat(), why)
 
 
-async def terminate(sandbox_id: str) -> bool:
-    """Kill one; False if it is gone already."""
-    from e2b import AsyncSandbox
-
-    return await AsyncSandbox.kill(sandbox_id, request_timeout=8)
+async def terminate(sandbox_id: str) -> None:
+    """Kill one."""
+    if not await AsyncSandbox.kill(sandbox_id, request_timeout=_LIMIT_SEC):
+        raise NotFoundException(sandbox_id)
