@@ -68,8 +68,6 @@ class Comparison(Shown):
         label = f"[{', '.join(self.labels)}] " if self.labels else ""
         return label + " ".join(clean(" ".join(said)) for said in self.statements.values())
 
-    sentence = headline
-
     def plot(self, kind: str = "all") -> "Picture":
         """Draw it.
 
