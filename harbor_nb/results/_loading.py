@@ -9,7 +9,6 @@ from itertools import batched, chain, compress
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
@@ -19,9 +18,11 @@ from harbor_nb.results._models import shapes
 from harbor_nb.results._rows import SCHEMA, arrow, table, with_attempts
 
 _KEYS = ["trial", "size", "mtime_ns"]
+_REMEMBERED = pa.schema([*SCHEMA, *((name, pa.int64()) for name in _KEYS[1:])])
 _RACY_NS = 2_000_000_000  # a file younger than this may change again within one tick of the clock
 _CHUNK = 1_000  # trials a table: few of Python's objects at a time, and these still in the processor's cache
 _RESULT = f"{os.sep}result.json"
+_QUICK = 2**16  # a result of fewer bytes is read in one call
 _decode = msgspec.json.Decoder(shapes.TrialResult).decode
 
 
@@ -42,7 +43,7 @@ def _planned(config: Any) -> Any:
 
 def linked_rows(job: reading.JobFolder) -> pa.Table:
     """Return a row for each link that stands where a trial folder should."""
-    return table([(name, -1, -1, "a symbolic link, not followed", False, _planned(None)) for name in job.links])
+    return table([(name, "a symbolic link, not followed", False, _planned(None)) for name in job.links])
 
 
 def pending_rows(job: reading.JobFolder) -> pa.Table:
@@ -59,7 +60,7 @@ def pending_rows(job: reading.JobFolder) -> pa.Table:
     for config in planned:
         begun[key(config)] -= 1
         if begun[key(config)] < 0:
-            waiting.append((None, -1, -1, None, None, _planned(config)))
+            waiting.append((None, None, None, _planned(config)))
     return table(waiting)
 
 
@@ -73,34 +74,24 @@ def _entry(folder: str, name: str) -> tuple[Any, ...]:
     try:
         descriptor = os.open(path, reading.FLAGS)
         try:
-            facts = os.fstat(descriptor)
-            size = facts.st_size
-            result = _decode(os.read(descriptor, (min(reading.LARGEST, size)) + 1))
+            return name, None, True, _decode(os.read(descriptor, _QUICK))
         finally:
             os.close(descriptor)
-    except (OSError, ValueError, RecursionError):  # the rare rest: find out why, and whether another try helps
+    except (OSError, ValueError, RecursionError):  # a large one, or the rare rest: find out why, try once more
         try:
-            result, facts = reading.read_struct(path, shapes.TrialResult)
+            return name, None, True, reading.read_struct(path, shapes.TrialResult)[0]
         except reading.UnreadableError as error:
             reason = None if isinstance(error, reading.AbsentError) else f"result.json: {error}"
-            return name, -1, -1, reason, False, _planned(_config(f"{folder}{os.sep}{name}"))
-    return name, facts.st_size, facts.st_mtime_ns, None, True, result
+            return name, reason, False, _planned(_config(f"{folder}{os.sep}{name}"))
 
 
 def _read(folder: str, names: Sequence[str]) -> pa.Table:
     chunks = [table([_entry(folder, name) for name in part]) for part in batched(names, _CHUNK)]
-    return _settled(pa.concat_tables([SCHEMA.empty_table(), *chunks]))
-
-
-def _settled(rows: pa.Table) -> pa.Table:
-    """Put -1 for the time of a file that is so young that it may change again within one tick of the clock."""
-    times = rows["mtime_ns"].to_numpy()
-    settled = np.where(time.time_ns() - times < _RACY_NS, -1, times)
-    return rows.set_column(rows.schema.get_field_index("mtime_ns"), "mtime_ns", pa.array(settled))
+    return pa.concat_tables([SCHEMA.empty_table(), *chunks])
 
 
 def _facts(folder: str, names: Sequence[str]) -> pa.Table:
-    """Return size and modification time of each result, -1 where there is none."""
+    """Return size and time of change of each result; -1 where there is none, or it may change again unnoticed."""
     paths = [f"{folder}{os.sep}{name}{_RESULT}".encode("utf-8", "surrogateescape") for name in names]
     half = len(paths) // 2
     try:  # pyarrow asks for all without Python's lock, so two threads take half the time
@@ -108,12 +99,10 @@ def _facts(folder: str, names: Sequence[str]) -> pa.Table:
             found = list(chain(*threads.map(LocalFileSystem().get_file_info, (paths[:half], paths[half:]))))
     except OSError:  # one of them may not be looked at: read all again, each on its own
         found = LocalFileSystem().get_file_info([b""] * len(paths))
-    sizes = pa.array([one.size for one in found], pa.int64())
-    times = pa.array([one.mtime_ns for one in found], pa.int64())
-    times = pc.if_else(sizes.is_valid(), times, -1)
-    return _settled(
-        pa.table({"trial": arrow(names, pa.large_string()), "size": sizes.fill_null(-1), "mtime_ns": times})
-    )
+    sizes, times = (pa.array([getattr(one, fact) for one in found], pa.int64()) for fact in _KEYS[1:])
+    settled = pc.and_kleene(sizes.is_valid(), pc.less(times, time.time_ns() - _RACY_NS))
+    columns = (arrow(names, pa.large_string()), sizes.fill_null(-1), pc.if_else(settled, times, -1))
+    return pa.table(dict(zip(_KEYS, columns, strict=True)))
 
 
 def load(job: reading.JobFolder, columns: Sequence[str]) -> pa.Table:
@@ -124,30 +113,30 @@ def load(job: reading.JobFolder, columns: Sequence[str]) -> pa.Table:
         columns: The columns of `SCHEMA` that are needed.
     """
     names = job.trial_names
-    remember = job.only is None and len(names) >= _cache.FEWEST
-    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns]))) if remember else None
-    if known is not None:
-        listed = _facts(job.path, names)
-        if not known.select(_KEYS).equals(listed) or pc.min(listed["mtime_ns"]).as_py() < 0:
-            known = _update(job.path, names, listed)
-        return known.select(columns)
-    rows = with_attempts(_read(job.path, names))
-    if remember:
-        _cache.write(job.path, rows)
-    return rows.select(columns)
+    if job.only is not None or len(names) < _cache.FEWEST or _cache.folder() is None:
+        return with_attempts(_read(job.path, names)).select(columns)
+    listed = _facts(job.path, names)
+    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns])))
+    if known is None or not known.select(_KEYS).equals(listed) or pc.min(listed["mtime_ns"]).as_py() < 0:
+        known = _renewed(job.path, names, listed)
+    return known.select(columns)
 
 
-def _update(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
-    """Read again what changed, keep the rest, and write the cache anew when that pays."""
-    cached = _cache.read(folder, SCHEMA.names)
-    cached = SCHEMA.empty_table() if cached is None else cached
+def _renewed(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
+    """Read what changed since it was remembered, keep the rest, and remember anew when that pays."""
+    cached = _cache.read(folder, _REMEMBERED.names)
+    cached = _REMEMBERED.empty_table() if cached is None else cached
     place = pc.index_in(listed["trial"], cached["trial"])
-    before = cached.select(_KEYS).take(place)
-    same = pc.and_(pc.equal(before["size"], listed["size"]), pc.equal(before["mtime_ns"], listed["mtime_ns"]))
+    before = cached.take(place)
+    same = pc.and_(*(pc.equal(before[fact], listed[fact]) for fact in _KEYS[1:]))
     same = pc.fill_null(pc.and_(same, pc.greater_equal(listed["mtime_ns"], 0)), False)
-    fresh = _read(folder, list(compress(names, pc.invert(same).to_pylist())))
-    rows = pa.concat_tables([cached.take(place.filter(same)), fresh])
-    rows = with_attempts(rows.take(pc.sort_indices(rows["trial"])))
-    if (pc.sum(pc.greater_equal(fresh["mtime_ns"], 0)).as_py() or 0) > max(16, len(rows) // 50):
+    stale = pc.invert(same)
+    fresh = _read(folder, list(compress(names, stale.to_pylist())))
+    facts = listed.filter(stale)  # from before the reading: who writes meanwhile is noticed the next time
+    times = pc.if_else(fresh["finished"], facts["mtime_ns"], -1)
+    fresh = fresh.append_column("size", facts["size"]).append_column("mtime_ns", times)
+    rows = pa.concat_tables([before.filter(same), fresh])
+    rows = with_attempts(rows.take(pc.index_in(listed["trial"], rows["trial"])))
+    if pc.sum(pc.greater_equal(times, 0)).as_py() > max(16, len(rows) // 50):
         _cache.write(folder, rows)
     return rows

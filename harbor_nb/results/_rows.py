@@ -45,7 +45,7 @@ _STEP = pa.struct(
     + [("reward", _FLOAT), *_SPENT]
 )
 SCHEMA = pa.schema(
-    [("trial", _TEXT), ("size", _INTEGER), ("mtime_ns", _INTEGER), ("reason", _TEXT), ("finished", pa.bool_())]
+    [("trial", _TEXT), ("reason", _TEXT), ("finished", pa.bool_())]
     + [(n, _TEXT) for n in ("trial_id", "task", "source", "task_checksum", "environment", "agent", "agent_version")]
     + [(n, _TEXT) for n in ("model", "provider", "exception", "phase", "failure", "fault", "message")]
     + [*((name, TIME) for name in TIMES), *_SPENT, ("n_steps", _INTEGER)]
@@ -168,10 +168,10 @@ def arrow(values: Sequence[Any], kind: pa.DataType) -> Any:
     return pc.if_else(pc.is_finite(array), array, None) if kind == _FLOAT else array
 
 
-class _Fields(dict[str, list[Any]]):
+class _Fields(dict[str, Sequence[Any]]):
     """What is at a path of fields, of each result, None where the path breaks off; after a dot: where fields are."""
 
-    def __missing__(self, path: str) -> list[Any]:
+    def __missing__(self, path: str) -> Sequence[Any]:
         if path.endswith("."):
             found = [thing or _NOTHING for thing in self[path[:-1]]]
         else:
@@ -185,8 +185,7 @@ def table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
     """Return results as rows of `SCHEMA`.
 
     Args:
-        entries: Of each trial: its name, size and time of its result, why it is unreadable, whether it finished (None:
-            not begun), and a TrialResult.
+        entries: Of each trial: its name, why it is unreadable, whether it finished (None: not begun), a TrialResult.
     """
     if not entries:
         return SCHEMA.empty_table()
