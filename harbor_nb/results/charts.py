@@ -34,12 +34,12 @@ class Picture:
     def _spec(self) -> Any:
         # cleaned: a terminal's control character in a task's name makes the SVG writer abort the whole process
         spec = _clean_all(self.chart.to_dict())
-        texts = [text for rows in spec["datasets"].values() for row in rows for text in row.values()]
+        texts = [text for rows in spec.get("datasets", {}).values() for row in rows for text in row.values()]
         longest = max((len(text) for text in texts if isinstance(text, str)), default=0)
         # room at the left: where the reader lacks our font, the usual other ones are up to a sixth wider
         spec["padding"] = {"left": 5 + min(longest, 80), "right": 5, "top": 5, "bottom": 5}
         for part, limit in {"axisY": 440, "legend": 300, "header": 250}.items():
-            spec["config"].setdefault(part, {})["labelLimit"] = limit
+            spec.setdefault("config", {}).setdefault(part, {})["labelLimit"] = limit
         return spec
 
     @property
@@ -73,10 +73,7 @@ class Picture:
 
 
 def _side(trials: "pd.DataFrame") -> "pd.DataFrame":
-    frame = trials.copy()
-    frame["task"] = frame["task"].astype(str).str.split("/").str[-1]
-    frame["side"] = frame["environment"].astype(str) + ", " + frame["agent"].astype(str)
-    return frame
+    return trials.assign(side=trials["environment"].astype(str) + ", " + trials["agent"].astype(str))
 
 
 def rewards_chart(trials: "pd.DataFrame") -> Picture:
