@@ -24,7 +24,13 @@ _ROOMS = {
     "running.diagnosis": "diagnose Diagnosis",
     "running.repairs": "repair find_broken Repair",
     "samples": "sample_tasks sample_jobs",
-    "widgets": "EnvironmentPicker CredentialsPanel JobLauncher JobMonitor ResultsExplorer CompareView app",
+    "widgets.environment_picker": "EnvironmentPicker",
+    "widgets.credentials_panel": "CredentialsPanel",
+    "widgets.job_launcher": "JobLauncher",
+    "widgets.job_monitor": "JobMonitor",
+    "widgets.results_explorer": "ResultsExplorer",
+    "widgets.compare_view": "CompareView",
+    "widgets.application": "app",
     "errors": "HarborNbError",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -1,13 +1,15 @@
 """What a monitor knows of a job: its trials as they are now, read from the event log, a line at a time."""
 
 import time
-from contextlib import suppress
+from collections import Counter
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from harbor_nb.known_failures import KnownFailure, match
+from harbor_nb.results.reading import JobFolder
+from harbor_nb.running.events import EventLog
 
 FINAL = frozenset({"finished", "cancelled", "failed", "lost", "unknown"})
 _PHASES = {
@@ -27,10 +29,10 @@ class Watch:
     """One job: `rows` by trial, kept up to date by `look()`, which reads only what was appended."""
 
     def __init__(self, job: Any) -> None:
-        from harbor_nb.running.events import EventLog
-
         self.job = job
         self.name = str(job.name)
+        folder = JobFolder(str(job.path))
+        self.labels = [label for label in ("practice", "recorded") if folder.flag(label)]
         self.rows: dict[str, dict[str, Any]] = {}
         self.touched: dict[str, None] = {}  # trials that changed since the last drawing
         self.state = "unknown"
@@ -44,12 +46,13 @@ class Watch:
         """Read what is new; return whether anything changed."""
         before = self.state
         self.state = str(self.job.state)
-        changed = self._read_events()
-        final = self.state in FINAL
+        fresh = [event for event in self._log.fresh() if event.get("trial")]
+        for event in fresh:
+            self._take(event)
+        changed, final = bool(fresh), self.state in FINAL
+        # the truth of the result files: at the end, and for jobs without an event log
         if final != self._settled or (not self._log.read_bytes and time.monotonic() >= self._next_frame):
-            changed |= (
-                self._read_frame()
-            )  # the truth of the result files: at the end, and for jobs without an event log
+            changed |= self._read_frame()
             self._settled = final
         counts = dict(self.job.counts)
         total = int(counts.get("total") or max(sum(int(n or 0) for n in counts.values()), len(self.rows)))
@@ -59,27 +62,20 @@ class Watch:
 
     def counts(self) -> dict[str, int]:
         """Return how many trials passed, scored less, are unscored (failed), running, and still to come."""
-        result = dict.fromkeys(("passed", "scored", "unscored", "running"), 0)
-        for row in self.rows.values():
-            if row["state"] == "scored":
-                result["passed" if (row["reward"] or 0) >= 1 else "scored"] += 1
-            elif row["state"] in ("unscored", "unreadable", "cancelled"):
-                result["unscored"] += 1
-            else:
-                result["running"] += 1
-        return result | {"pending": max(0, self.total - len(self.rows)), "total": self.total}
+        ends = {"scored": "scored", **dict.fromkeys(("unscored", "unreadable", "cancelled"), "unscored")}
+        found = Counter(ends.get(row["state"], "running") for row in self.rows.values())
+        passed = sum(reward >= 1 for reward in self.rewards())
+        result = {"passed": passed, "scored": found["scored"] - passed, "unscored": found["unscored"]}
+        pending = max(0, self.total - len(self.rows))
+        return result | {"running": found["running"], "pending": pending, "total": self.total}
+
+    def rewards(self) -> list[float]:
+        """Return the rewards that there are so far."""
+        return [row["reward"] for row in self.rows.values() if row["state"] == "scored" and row["reward"] is not None]
 
     def _row(self, trial: str) -> dict[str, Any]:
         self.touched[trial] = None
         return self.rows.setdefault(trial, _blank())
-
-    def _read_events(self) -> bool:
-        fresh = self._log.fresh()
-        for event in fresh:
-            if event.get("trial"):
-                with suppress(ValueError):
-                    self._take(event)
-        return bool(fresh)
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, moment = event.get("event"), _epoch(event.get("t"))
