@@ -151,13 +151,12 @@ class JobFolder:
             return [self.only] if self.only else []
         try:
             with os.scandir(self.path) as scan:
-                entries = list(scan)
+                kinds = [(entry.is_dir(follow_symlinks=False), entry) for entry in scan if entry.name[0] != "."]
         except OSError as error:
             self.broken = _reason(error)
             return []
-        self.links = sorted(entry.name for entry in entries if entry.is_symlink() and entry.is_dir())
-        found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        return sorted([name for name in found if name[0] != "."])
+        self.links = sorted(entry.name for real, entry in kinds if not real and entry.is_dir())
+        return sorted([entry.name for real, entry in kinds if real])
 
     def file(self, name: str) -> str:
         """The path of a file of the job."""

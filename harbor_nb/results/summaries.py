@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from harbor_nb.errors import BadInputError
 from harbor_nb.results.frames import trials
@@ -27,7 +28,16 @@ class Summary(pd.DataFrame):
     @property
     def style(self) -> Any:
         """A Styler: scores as percent with bars, faults in the theme's warning colour and in words."""
-        return styled(self)
+        fraction = bool(self["score"].dropna().between(0, 1).all())
+        scores = [name for name in self.columns if name.startswith("score") and name != "scored"]
+        formats = dict.fromkeys(scores, "{:.0%}" if fraction else "{:.3g}") | dict.fromkeys(SECONDS, "{:.1f} s")
+        formats |= dict.fromkeys(_SUMS, "{:,}") | {"cost_usd": "${:.2f}", "faults": "⚠ {}"}
+        known: Any = {name: text for name, text in formats.items() if name in self}
+        style = pd.DataFrame(self).style.hide(axis="index").format(known, na_rep="–", escape="html")
+        if fraction:
+            style = style.bar(subset=["score"], vmin=0, vmax=1, color="var(--jp-brand-color3, #90caf9)", width=90)
+        warn = "color: var(--jp-warn-color0, currentColor); font-weight: bold"
+        return style.map(lambda value: "" if pd.isna(value) else warn, subset=["faults"])
 
 
 def interval(values: np.ndarray[Any, Any], level: float = 0.95) -> tuple[float, float]:
@@ -46,8 +56,6 @@ def interval(values: np.ndarray[Any, Any], level: float = 0.95) -> tuple[float, 
         >>> [round(float(end), 4) for end in interval(np.array([1.0] * 8 + [0.0] * 2))]
         [0.4902, 0.9433]
     """
-    from scipy import stats
-
     if len(values) and np.isin(values, (0.0, 1.0)).all():
         ends = stats.binomtest(int(values.sum()), len(values)).proportion_ci(level, method="wilson")
         return float(ends.low), float(ends.high)
@@ -106,28 +114,3 @@ def summary(x: Any, by: str | Sequence[str] = ("environment", "agent")) -> Summa
     text = [name for name in keys if frame[name].dtype == "string"]
     kinds = dict.fromkeys([*text, "faults"], pd.StringDtype("pyarrow")) | dict.fromkeys(_SUMS[:3], "Int64")
     return Summary(result.astype(kinds))
-
-
-def styled(frame: pd.DataFrame) -> Any:
-    """Return a summary as a Styler: percent bars, faults in words and in the theme's colour.
-
-    Args:
-        frame: What `summary` gave.
-
-    Returns:
-        A pandas Styler.
-
-    Example:
-        >>> from harbor_nb.results.summaries import styled
-        >>> styled(frame)  # doctest: +SKIP
-    """
-    fraction = bool(frame["score"].dropna().between(0, 1).all())
-    scores = [name for name in frame.columns if name.startswith("score") and name != "scored"]
-    formats = dict.fromkeys(scores, "{:.0%}" if fraction else "{:.3g}") | dict.fromkeys(SECONDS, "{:.1f} s")
-    formats |= dict.fromkeys(_SUMS, "{:,}") | {"cost_usd": "${:.2f}", "faults": "⚠ {}"}
-    known: Any = {name: text for name, text in formats.items() if name in frame}
-    style = pd.DataFrame(frame).style.hide(axis="index").format(known, na_rep="–", escape="html")
-    if fraction:
-        style = style.bar(subset=["score"], vmin=0, vmax=1, color="var(--jp-brand-color3, #90caf9)", width=90)
-    warn = "color: var(--jp-warn-color0, currentColor); font-weight: bold"
-    return style.map(lambda value: "" if pd.isna(value) else warn, subset=["faults"])

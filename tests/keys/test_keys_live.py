@@ -111,6 +111,14 @@ def test_no_such_host():
     assert "there is no host of the name" in str(harbor_nb.check("runloop", live=True))
 
 
+def test_a_name_server_that_does_not_answer_holds_nobody_up(monkeypatch):
+    os.environ.update(RUNLOOP_API_KEY="rl-0123456789", RUNLOOP_BASE_URL="http://no-such-host.invalid")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(30))
+    readiness, took = live("runloop", {})
+    assert took < 10
+    assert "there is no host of the name" in str(readiness)
+
+
 def test_a_missing_key_is_not_tried(monkeypatch):
     from harbor_nb.backends import providers
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from harbor_nb._display import clean
-from harbor_nb.results import _rows, reading
+from harbor_nb.results import _loading, _rows, reading
 from harbor_nb.results._models import decode, shapes
 from harbor_nb.results.frames._columns import TABLES, build_rows, pick
 from harbor_nb.results.frames._trajectories import batches, task_step_folders
@@ -42,7 +42,7 @@ def _zone(job: reading.JobFolder) -> timedelta:
     """Return how far the runner's clock was from UTC, to the quarter of an hour; 0 where nothing tells."""
     mine = reading.parse_time(job.result.finished_at or job.result.started_at)
     if job.result.finished_at:
-        theirs = pc.max(_rows.load(job, ["finished_at"])["finished_at"]).as_py()
+        theirs = pc.max(_loading.load(job, ["finished_at"])["finished_at"]).as_py()
     else:
         theirs = reading.parse_time(job.owner.launched_at) if job.owner is not None else None
     if mine is None or theirs is None:
@@ -71,7 +71,7 @@ def _who(job: reading.JobFolder) -> dict[str, str | None]:
             "agents": ", ".join(dict.fromkeys(names)),
             "models": ", ".join(dict.fromkeys(models)) or None,
         }
-    table = _rows.load(job, ["environment", "agent", "model"])
+    table = _loading.load(job, ["environment", "agent", "model"])
     seen = {
         name: ", ".join(sorted(pc.unique(table[name].drop_null()).to_pylist())) or None for name in table.column_names
     }
@@ -217,7 +217,7 @@ def artifacts(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
 
 
 def _unreadable_rows(job: reading.JobFolder) -> Iterator[dict[str, Any]]:
-    table = _rows.load(job, ["trial", "reason"])
+    table = _loading.load(job, ["trial", "reason"])
     if job.broken:
         yield {"job": job.name, "reason": job.broken, "path": job.path}
     for name, kind in reading.FILES.items():
