@@ -1,15 +1,16 @@
 """Charts drawn as SVG and PNG without a network and without scripts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import altair as alt
+import pandas as pd
+import vl_convert
 from markupsafe import Markup
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import BadInputError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from harbor_nb.results.summaries import SECONDS
 
 _MOST_TASKS = 40
 """A picture of more tasks could not be read; those that differ most are drawn, and the title says so."""
@@ -45,14 +46,10 @@ class Picture:
     @property
     def svg(self) -> str:
         """The picture as SVG."""
-        import vl_convert
-
         return str(vl_convert.vegalite_to_svg(self._spec))
 
     def save(self, path: str | Path) -> Path:
         """Write the picture; the ending (png, svg or html) chooses the format. None needs a network or runs scripts."""
-        import vl_convert
-
         file = Path(path)
         if file.suffix == ".png":
             content = vl_convert.vegalite_to_png(self._spec, scale=2)
@@ -72,14 +69,12 @@ class Picture:
         return self._text
 
 
-def _side(trials: "pd.DataFrame") -> "pd.DataFrame":
+def _side(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.assign(side=trials["environment"].astype(str) + ", " + trials["agent"].astype(str))
 
 
-def rewards_chart(trials: "pd.DataFrame") -> Picture:
+def rewards_chart(trials: pd.DataFrame) -> Picture:
     """Draw the mean reward per task, a row of bars for each environment and agent."""
-    import altair as alt
-
     known = _side(trials).dropna(subset=["reward"]).astype({"reward": float})
     means = known.pivot_table("reward", "task", "side")
     most = means.loc[means.max(axis=1).sub(means.min(axis=1)).nlargest(_MOST_TASKS).index.sort_values()]
@@ -93,12 +88,8 @@ def rewards_chart(trials: "pd.DataFrame") -> Picture:
     return Picture(faceted, "mean reward per task")
 
 
-def phases_chart(trials: "pd.DataFrame") -> Picture:
+def phases_chart(trials: pd.DataFrame) -> Picture:
     """Draw the median seconds of each phase, stacked, per environment and agent."""
-    import altair as alt
-
-    from harbor_nb.results.summaries import SECONDS
-
     phases = {name: words for name, words in SECONDS.items() if name in trials and name != "total_sec"}
     long = _side(trials).melt(["side"], list(phases), "phase", "seconds").dropna()
     long["phase"], long["seconds"] = long["phase"].map(phases), long["seconds"].astype(float)
@@ -110,17 +101,13 @@ def phases_chart(trials: "pd.DataFrame") -> Picture:
     return Picture(chart, "median seconds per phase")
 
 
-def overview_chart(trials: "pd.DataFrame") -> Picture:
+def overview_chart(trials: pd.DataFrame) -> Picture:
     """Draw rewards above phase times."""
-    import altair as alt
-
     both = alt.vconcat(rewards_chart(trials).chart, phases_chart(trials).chart).resolve_scale(color="independent")
     return Picture(both, "rewards and phase times")
 
 
 def _pairs_chart(comparison: Any) -> Any:
-    import altair as alt
-
     known = comparison.pairs.dropna(subset=["difference"])
     most = known.loc[known["difference"].abs().sort_values(ascending=False, kind="stable").index]
     shown = most.head(_MOST_TASKS * known["versus"].nunique()).astype({"mean_baseline": float, "mean": float})
@@ -142,9 +129,6 @@ def _pairs_chart(comparison: Any) -> Any:
 
 
 def _interval_chart(frame: Any, x: str, title: str, marks: list[float], scale: Any = "linear") -> Any:
-    import altair as alt
-    import pandas as pd
-
     frame = frame[["line", x, "low", "high"]].astype({"line": object, x: float, "low": float, "high": float})
     across = alt.X("low:Q", scale=alt.Scale(type=scale, zero=False), title=title)
     base = alt.Chart(frame).encode(y=alt.Y("line:N", title=None, sort=None))
@@ -168,8 +152,6 @@ def _ratio_chart(comparison: Any) -> Any:
 
 
 def _flips_chart(comparison: Any) -> Any:
-    import altair as alt
-
     frame = comparison.flips[["versus", "flip", "pairs"]].astype({"versus": object, "flip": object})
     bars = alt.Chart(frame).mark_bar().encode(x=alt.X("pairs:Q"), y=alt.Y("flip:N", title=None, sort=None))
     header = alt.Header(labelOrient="top", labelAnchor="start")
@@ -192,9 +174,6 @@ def comparison_chart(comparison: Any, kind: str = "all") -> Picture:
     Example:
         >>> comparison_chart(compare("jobs"), "pairs").save("pairs.png")  # doctest: +SKIP
     """
-    import altair as alt
-    import pandas as pd
-
     drawable = {
         "pairs": ([_difference_chart, _pairs_chart], comparison.pairs["difference"].notna().any()),
         "phases": ([_ratio_chart], len(comparison.phases)),

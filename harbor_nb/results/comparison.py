@@ -207,7 +207,7 @@ def compare(
     found = _pairing.sides(frame, by, baseline, outcome)
     sides = [Side(found, other, by, calibration) for other in found.others]
     for convention in (LEFT_OUT, ZERO):
-        estimates = [side.estimate(convention) for side in sides]
+        estimates = [side.estimates[convention] for side in sides]
         words = verdicts.verdicts(estimates, margin)
         corrected = holm([estimate.test[0] for estimate in estimates])
         for side, estimate, p_holm, word in zip(sides, estimates, corrected, words, strict=True):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from harbor_nb.errors import BadInputError
 from harbor_nb.results.frames import trials
@@ -55,8 +56,6 @@ def interval(values: np.ndarray[Any, Any], level: float = 0.95) -> tuple[float, 
         >>> [round(float(end), 4) for end in interval(np.array([1.0] * 8 + [0.0] * 2))]
         [0.4902, 0.9433]
     """
-    from scipy import stats
-
     if len(values) and np.isin(values, (0.0, 1.0)).all():
         ends = stats.binomtest(int(values.sum()), len(values)).proportion_ci(level, method="wilson")
         return float(ends.low), float(ends.high)
