@@ -95,8 +95,8 @@ def read_bytes(path: str) -> tuple[bytes, os.stat_result]:
             raise UnreadableError(_reason(error)) from None
 
 
-def read_struct(path: str, kind: Any) -> tuple[Any, os.stat_result]:
-    """Return a file decoded as `kind`, and its facts; one that is being written right now is read again.
+def read_struct(path: str, kind: Any) -> Any:
+    """Return a file decoded as `kind`; one that is being written right now is read again.
 
     Raises:
         UnreadableError: With the reason, in words.
@@ -104,7 +104,7 @@ def read_struct(path: str, kind: Any) -> tuple[Any, os.stat_result]:
     for left in reversed(range(_RE_READS)):
         data, facts = read_bytes(path)
         try:
-            return decode(data, kind), facts
+            return decode(data, kind)
         except ValueError as error:
             if left and time.time() - facts.st_mtime < _HALF_WRITTEN_SEC:
                 time.sleep(0.02)
@@ -116,7 +116,7 @@ def read_struct(path: str, kind: Any) -> tuple[Any, os.stat_result]:
 def read_or_none(path: str, kind: Any) -> Any:
     """Return a file decoded as `kind`, or None where it is absent or unreadable."""
     try:
-        return read_struct(path, kind)[0]
+        return read_struct(path, kind)
     except UnreadableError:
         return None
 
