@@ -149,14 +149,18 @@ class JobFolder:
         """The names of its trial folders, sorted; linked ones go to `links`, and why it can't be listed to `broken`."""
         if self.only is not None or self.broken:
             return [self.only] if self.only else []
+        found: list[str] = []
         try:
             with os.scandir(self.path) as scan:
-                kinds = [(entry.is_dir(follow_symlinks=False), entry) for entry in scan if entry.name[0] != "."]
+                for entry in scan:
+                    if entry.is_dir(follow_symlinks=False):
+                        found.append(entry.name)
+                    elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112 - Path.is_dir may raise
+                        self.links.append(entry.name)
         except OSError as error:
             self.broken = _reason(error)
-            return []
-        self.links = sorted(entry.name for real, entry in kinds if not real and entry.is_dir())
-        return sorted([entry.name for real, entry in kinds if real])
+        self.links.sort()
+        return sorted([name for name in found if name[0] != "."])
 
     def file(self, name: str) -> str:
         """The path of a file of the job."""
