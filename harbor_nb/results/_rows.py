@@ -118,17 +118,13 @@ def _phase(result: Any, raised: Any) -> str | None:
     return begun[-1] if begun else None
 
 
-def _cut(message: str | None) -> str | None:
-    if message is None or len(message) <= _MESSAGE:
-        return message
-    return f"{message[: _MESSAGE // 2]} … {message[-_MESSAGE // 2 :]}"
-
-
 def _told(raised: Any, phase: str | None, environment: str | None) -> tuple[str | None, ...]:
     """Return exception, known failure, fault and the message in one line."""
     if raised is None:
         return None, None, None, None
-    name, message = raised.exception_type, _cut(raised.exception_message)
+    name, message = raised.exception_type, raised.exception_message
+    if message and len(message) > _MESSAGE:
+        message = f"{message[: _MESSAGE // 2]} … {message[-_MESSAGE // 2 :]}"
     found = match(name, message, phase=phase, environment=environment)
     return name, found.name if found else None, found.fault if found else fault_of(name), normalise(message or "")
 
