@@ -100,9 +100,8 @@ def _rewards(verified: Any) -> dict[str, float]:
 
 def _raised(result: Any) -> Any:
     """Return the trial's exception, or that of its first step that failed."""
-    if result.exception_info is not None or not result.step_results:
-        return result.exception_info
-    return next((step.exception_info for step in result.step_results if step.exception_info is not None), None)
+    raised = (one.exception_info for one in (result, *(result.step_results or ())))
+    return next((error for error in raised if error is not None), None)
 
 
 def _phase(result: Any, raised: Any) -> str | None:
@@ -130,14 +129,12 @@ def _told(raised: Any, phase: str | None, environment: str | None) -> tuple[str 
 
 
 def _step(step: Any, environment: str | None) -> dict[str, Any]:
-    rewards, used = _rewards(step.verifier_result), step.agent_result or _NOTHING
+    rewards, of = _rewards(step.verifier_result), _Fields({"": [step]})
     lone = next(iter(rewards.values())) if len(rewards) == 1 else None
     told = _told(step.exception_info, None, environment)
     row = {"step": step.step_name, "reward": rewards.get("reward", lone), **dict(zip(_TOLD, told, strict=True))}
-    for phase in ("agent", "verifier"):
-        span = getattr(step, PHASES[phase]) or _NOTHING
-        row.update({f"{phase}_started_at": span.started_at, f"{phase}_finished_at": span.finished_at})
-    return row | {name: _whole(getattr(used, field)) for name, field in _USAGE.items()}
+    row.update({name: of[_PATHS[name]][0] for name in TIMES[6:]})
+    return row | {name: _whole(of[_PATHS[name]][0]) for name in _USAGE}
 
 
 def _whole(value: int | None) -> int | None:
