@@ -79,7 +79,7 @@ def _entry(folder: str, name: str) -> tuple[Any, ...]:
             os.close(descriptor)
     except (OSError, ValueError, RecursionError):  # a large one, or the rare rest: find out why, try once more
         try:
-            return name, None, True, reading.read_struct(path, shapes.TrialResult)[0]
+            return name, None, True, reading.read_struct(path, shapes.TrialResult)
         except reading.UnreadableError as error:
             reason = None if isinstance(error, reading.AbsentError) else f"result.json: {error}"
             return name, reason, False, _planned(_config(f"{folder}{os.sep}{name}"))

@@ -100,9 +100,8 @@ def _rewards(verified: Any) -> dict[str, float]:
 
 def _raised(result: Any) -> Any:
     """Return the trial's exception, or that of its first step that failed."""
-    if result.exception_info is not None or not result.step_results:
-        return result.exception_info
-    return next((step.exception_info for step in result.step_results if step.exception_info is not None), None)
+    raised = (one.exception_info for one in (result, *(result.step_results or ())))
+    return next((error for error in raised if error is not None), None)
 
 
 def _phase(result: Any, raised: Any) -> str | None:
@@ -118,30 +117,24 @@ def _phase(result: Any, raised: Any) -> str | None:
     return begun[-1] if begun else None
 
 
-def _cut(message: str | None) -> str | None:
-    if message is None or len(message) <= _MESSAGE:
-        return message
-    return f"{message[: _MESSAGE // 2]} … {message[-_MESSAGE // 2 :]}"
-
-
 def _told(raised: Any, phase: str | None, environment: str | None) -> tuple[str | None, ...]:
     """Return exception, known failure, fault and the message in one line."""
     if raised is None:
         return None, None, None, None
-    name, message = raised.exception_type, _cut(raised.exception_message)
+    name, message = raised.exception_type, raised.exception_message
+    if message and len(message) > _MESSAGE:
+        message = f"{message[: _MESSAGE // 2]} … {message[-_MESSAGE // 2 :]}"
     found = match(name, message, phase=phase, environment=environment)
     return name, found.name if found else None, found.fault if found else fault_of(name), normalise(message or "")
 
 
 def _step(step: Any, environment: str | None) -> dict[str, Any]:
-    rewards, used = _rewards(step.verifier_result), step.agent_result or _NOTHING
+    rewards, of = _rewards(step.verifier_result), _Fields({"": [step]})
     lone = next(iter(rewards.values())) if len(rewards) == 1 else None
     told = _told(step.exception_info, None, environment)
     row = {"step": step.step_name, "reward": rewards.get("reward", lone), **dict(zip(_TOLD, told, strict=True))}
-    for phase in ("agent", "verifier"):
-        span = getattr(step, PHASES[phase]) or _NOTHING
-        row.update({f"{phase}_started_at": span.started_at, f"{phase}_finished_at": span.finished_at})
-    return row | {name: _whole(getattr(used, field)) for name, field in _USAGE.items()}
+    row.update({name: of[_PATHS[name]][0] for name in TIMES[6:]})
+    return row | {name: _whole(of[_PATHS[name]][0]) for name in _USAGE}
 
 
 def _whole(value: int | None) -> int | None:

@@ -46,11 +46,19 @@ class Estimate:
         once = bool((self.pairs[["n_baseline", "n"]] == 1).all(axis=None))
         return self.binary and once and len(self.by_task) == len(self.pairs)
 
+    @cached_property
+    def balanced(self) -> bool:
+        """Whether both sides have about as many attempts, so that without a difference either sign is as likely."""
+        attempts = self.pairs[["n_baseline", "n"]].sum()
+        return bool(3 * attempts.min() >= 2 * attempts.max())
+
     def interval(self, level: float, *, cautious: bool = False) -> intervals.Interval:
         """Return the interval of the mean difference; `cautious` for a claim of equivalence."""
         if not len(self.d):
             return intervals.Interval(float("nan"), float("nan"), "no paired task")
-        return intervals.mean_interval(self.d, level, binary=self.single, scale=self.scale, cautious=cautious)
+        return intervals.mean_interval(
+            self.d, level, binary=self.single, scale=self.scale, cautious=cautious, balanced=self.balanced
+        )
 
     @cached_property
     def test(self) -> tuple[float, str]:
@@ -59,7 +67,8 @@ class Estimate:
             return float("nan"), "none"
         if self.single:
             return stat.mcnemar(int((self.d > 0).sum()), int((self.d < 0).sum())), "exact McNemar"
-        return stat.sign_flip(self.d), "sign-flip permutation over tasks"
+        uneven = "" if self.balanced else ", not exact: one side has more attempts"
+        return stat.sign_flip(self.d), f"sign-flip permutation over tasks{uneven}"
 
     def differs(self, alpha: float) -> bool:
         """Tell whether the (1 - alpha) interval leaves out 0."""

@@ -1,10 +1,10 @@
 """Sandboxes that a killed job left running: find them, tell whose they are, end those that the user names."""
 
-import json
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from harbor_nb.backends.practice import settings
 from harbor_nb.backends.providers.base import Found
 from harbor_nb.backends.readiness import check
 from harbor_nb.errors import BadInputError, ProviderError
+from harbor_nb.results.reading import read_mapping
 from harbor_nb.running.leavings import compose_name
 from harbor_nb.running.owner import OwnerRecord, live_jobs
 
@@ -101,18 +102,9 @@ def _row(one: Found, folders: Mapping[str, Path]) -> dict[str, Any]:
         age = (datetime.now(UTC) - datetime.fromisoformat(one.created_at)).total_seconds() / 60
     except (ValueError, TypeError):
         age = None
-    values = [
-        one.environment,
-        one.id,
-        task,
-        trial,
-        str(job or ""),
-        one.state,
-        age and round(age, 1),
-        _owner(job),
-        certainty,
-    ]
-    return dict(zip(_COLUMNS, [clean(v, 300) if isinstance(v, str) else v for v in values], strict=True))
+    found = {"task": task, "trial": trial, "job": str(job or ""), "age_min": age and round(age, 1)}
+    told = asdict(one) | found | {"owner": _owner(job), "certainty": certainty}
+    return {name: clean(value, 300) if isinstance(value, str) else value for name, value in told.items()}
 
 
 def _owner(job: Path | None) -> str:
@@ -123,11 +115,8 @@ def _owner(job: Path | None) -> str:
         return "orphaned"
     record = OwnerRecord.read(job)
     if record is not None:
-        return {True: "live", False: "orphaned", None: "unknown"}[record.alive()]
-    try:
-        return "orphaned" if json.loads((job / "result.json").read_bytes()).get("finished_at") else "unknown"
-    except (OSError, ValueError):
-        return "unknown"
+        return {True: "live", False: "orphaned", None: "unknown"}[record.lives]
+    return "orphaned" if read_mapping(job / "result.json").get("finished_at") else "unknown"
 
 
 def terminate(which: Any, force: bool = False, jobs: str | Path = "jobs", practice: Any = None) -> "pd.DataFrame":

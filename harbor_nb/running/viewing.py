@@ -16,10 +16,7 @@ from harbor_nb.running.waiting import in_notebook
 
 _START_SEC = 20
 _CONTAINER = Path("/.dockerenv")
-_REMOTE = (
-    *("JUPYTERHUB_SERVICE_PREFIX", "SSH_CONNECTION", "KUBERNETES_SERVICE_HOST", "CODESPACES"),
-    *("KAGGLE_KERNEL_RUN_TYPE", "DATABRICKS_RUNTIME_VERSION", "SM_CURRENT_HOST"),
-)
+_REMOTE = ("JUPYTERHUB_SERVICE_PREFIX", "SSH_CONNECTION", "KUBERNETES_SERVICE_HOST", "CODESPACES")
 _VIEW = """
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # ends with who holds the pipe

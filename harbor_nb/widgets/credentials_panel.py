@@ -55,18 +55,15 @@ class CredentialsPanel(Panel):
             self._table.value = render("widgets_says", text=str(error), kind="note")
 
     def check_live(self) -> None:
-        """Try the chosen environment's keys against the vendor now, without blocking the kernel."""
+        """Try the chosen environment's keys against the vendor now."""
         from harbor_nb.backends.readiness import check
 
         name = self._which.value
         self._show_code(call("check", name, live=True))
         self._say(f"Asking {name} …")
 
-        def done(readiness: Any) -> None:
-            self._answer.value = readiness._repr_html_()
-            self._say("")
-
-        self._behind(lambda: check(name, live=True), done)
+        self._answer.value = check(name, live=True)._repr_html_()
+        self._say("")
 
     def _names(self) -> None:
         from harbor_nb.backends.catalog import RECORDS

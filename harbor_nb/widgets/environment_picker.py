@@ -68,18 +68,17 @@ class EnvironmentPicker(Panel):
 
     def check_live(self) -> None:
         """Ask the engines and vendors of the chosen environments, side by side, without blocking the kernel."""
-        from harbor_nb.backends.readiness import check
-
         self._show_code("; ".join(call("check", name, live=True) for name in self.value))
         for name in self.value:
             self._draw(name, state="checking")
+            self._behind(partial(self._ask, name))
 
-            def done(readiness: Any, name: str = name) -> None:
-                self._records[name] = _told(name, readiness, live=True)
-                self._draw(name)
-                self._update_snapshot()
+    def _ask(self, name: str) -> None:
+        from harbor_nb.backends.readiness import check
 
-            self._behind(partial(check, name, live=True), done)
+        self._records[name] = _told(name, check(name, live=True), live=True)
+        self._draw(name)
+        self._update_snapshot()
 
     def _row(self, name: str) -> ipw.HBox:
         if name not in self._boxes:

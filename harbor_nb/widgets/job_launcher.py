@@ -129,24 +129,21 @@ class JobLauncher(Panel):
         self._launch.disabled = True
         self._say("Starting …")
 
-        def work() -> Any:
-            try:
-                plan = self.plan or self.refresh()
-                return plan.launch() if plan is not None else None
-            finally:
-                _later(_AGAIN_SEC, self._ready)
+        self._behind(self._start)
 
-        def done(jobs: Any) -> None:
-            if jobs is None:
+    def _start(self) -> None:
+        try:
+            plan = self.plan or self.refresh()
+            if plan is None:
                 self._say("")
                 return
-            self.jobs = jobs
-            names = ", ".join(job.name for job in jobs)
-            self._say(f"Launched {names}. It goes on without this notebook; harbor_nb.attach() finds it again.", "done")
-            if self._on_launch:
-                self._on_launch(jobs)
-
-        self._behind(work, done)
+            self.jobs = plan.launch()
+        finally:
+            _later(_AGAIN_SEC, self._ready)
+        names = ", ".join(job.name for job in self.jobs)
+        self._say(f"Launched {names}. It goes on without this notebook; harbor_nb.attach() finds it again.", "done")
+        if self._on_launch:
+            self._on_launch(self.jobs)
 
     def _ready(self) -> None:
         self._busy.release()

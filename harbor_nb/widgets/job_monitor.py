@@ -85,11 +85,8 @@ class JobMonitor(Panel):
         paths = [_short(job.path) for job in found]
         self._show_code(call("attach", *paths) if len(paths) < 2 else call("JobMonitor", paths))
         self._tick(0)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._keep_looking, args=(self._stop,), daemon=True, name="harbor_nb monitor"
-        )
-        self._thread.start()
+        stop = self._stop = threading.Event()
+        self._thread = self._behind(lambda: self._keep_looking(stop))
 
     def stop(self) -> None:
         """Follow no longer; the jobs go on."""
@@ -178,14 +175,12 @@ class JobMonitor(Panel):
         def work() -> None:
             for watch in wanted:
                 getattr(watch.job, verb)(**options)
-
-        def done(_: None) -> None:
             doubts = "; ".join(filter(None, (watch.job.told for watch in wanted)))
             self._say("Resumed." if again else f"Cancelled; {doubts or 'nothing of it is left'}.", "done")
             if again:
                 self.watch([watch.job for watch in self._watches])
 
-        self._behind(work, done)
+        self._behind(work)
 
     def _show_log(self) -> None:
         watch, trial = self._at.get(self.selected, (None, ""))

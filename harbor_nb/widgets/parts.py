@@ -93,18 +93,15 @@ class Panel(ipw.VBox):
             self._turn += 1
             return self._turn, [field.value for field in fields]
 
-    def _behind(self, work: Callable[[], Any], then: Callable[[Any], None] | None = None) -> threading.Thread:
+    def _behind(self, work: Callable[[], Any]) -> threading.Thread:
         """Do `work` in a thread, so that the kernel stays free; an error is told in the panel."""
 
         def run() -> None:
             try:
-                result = work()
-                if then:
-                    then(result)
-            except HarborNbError as error:
-                self._say(str(error), "error")
+                work()
             except Exception as error:  # noqa: BLE001 - a thread's end would be silent
-                self._say(f"{type(error).__name__}: {error}", "error")
+                kind = "" if isinstance(error, HarborNbError) else f"{type(error).__name__}: "
+                self._say(f"{kind}{error}", "error")
 
         thread = threading.Thread(target=run, daemon=True, name=f"harbor_nb {type(self).__name__}")
         thread.start()

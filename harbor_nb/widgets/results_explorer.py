@@ -1,7 +1,6 @@
 """Filter, group, pivot and plot trials, and go from a row to what happened in its trial."""
 
 import base64
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +97,12 @@ class ResultsExplorer(TrialsPanel):
         self.frame, self._grouped = frame, table
         self._summary.value = render("widgets_grid", columns=list(table.columns), rows=_rows(table))
         self._update_snapshot()
-        draw = partial(_plot, frame, by, value)
-        self._behind(draw, lambda svg: setattr(self._plot, "value", svg) if turn == self._turn else None)
+        self._behind(lambda: self._draw(turn, frame, by, value))
+
+    def _draw(self, turn: int, frame: Any, by: list[str], value: str) -> None:
+        svg = _plot(frame, by, value)
+        if turn == self._turn:
+            self._plot.value = svg
 
     def _fill(self, frame: Any) -> None:
         """Put the trials into the table; the first cell is the row's key, and names the job where there are several."""

@@ -95,6 +95,19 @@ def test_one_attempt_here_and_five_there(frame):
     whole(found)
 
 
+def test_few_tasks_tell_only_with_as_many_attempts_on_both_sides(frame):
+    def worse(attempts):
+        same, part = {f"same{i}": [1] * 5 for i in range(6)}, {f"part{i}": [1, 1, 1, 0, 0] for i in range(6)}
+        return harbor_nb.compare(frame({"docker": dict.fromkeys([*same, *part], attempts), "daytona": same | part}))
+
+    even, uneven = worse([1] * 5), worse([1])
+    assert even.table["difference"].iloc[0] == uneven.table["difference"].iloc[0] == pytest.approx(-0.2)
+    assert even.verdict == "worse"
+    assert uneven.verdict == "inconclusive"
+    assert "not exact" in uneven.table["test"].iloc[0]
+    assert "not exact" not in even.table["test"].iloc[0]
+
+
 def test_rewards_outside_the_unit_range(frame):
     rng = np.random.default_rng(0)
     base = rng.normal(100, 20, 40)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
+from msgspec.structs import asdict
 
 from harbor_nb._display import clean
 from harbor_nb.results import _loading, _rows, reading
@@ -123,8 +124,8 @@ def jobs(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     return build_rows(chosen, [_job_row(job, wanted) for job in reading.find_jobs(x)])
 
 
-def _events(job: reading.JobFolder) -> Iterator[tuple[int, Any]]:
-    """Yield number and event, or what is wrong with it, of each whole line; the last may still be in the writing."""
+def _events(job: reading.JobFolder) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+    """Yield number and row, or what is wrong with it, of each whole line; the last may still be in the writing."""
     try:
         lines = reading.read_bytes(job.file(_LOG))[0].split(b"\n")[:-1]
     except reading.UnreadableError:
@@ -132,20 +133,12 @@ def _events(job: reading.JobFolder) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
-                yield number, (decode(line, shapes.Event), decode(line, dict[str, Any]))
+                known = asdict(decode(line, shapes.Event))
+                extra = {name: value for name, value in decode(line, dict[str, Any]).items() if name not in known}
+                place = {"job": job.name, "time": reading.parse_time(known["t"]), "job_path": job.path}
+                yield number, {**known, **place, "extra": json.dumps(extra) if extra else None}
         except ValueError as error:
             yield number, error
-
-
-def _event_rows(job: reading.JobFolder) -> Iterator[dict[str, Any]]:
-    for _, found in _events(job):
-        if not isinstance(found, ValueError):
-            event, whole = found
-            known = {name: getattr(event, name) for name in event.__struct_fields__}
-            extra = {name: value for name, value in whole.items() if name not in known}
-            when = reading.parse_time(known.pop("t"))
-            said = json.dumps(extra) if extra else None
-            yield {"job": job.name, "time": when, **known, "extra": said, "job_path": job.path}
 
 
 def events(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
@@ -162,7 +155,8 @@ def events(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> import harbor_nb
         >>> harbor_nb.events(harbor_nb.sample_jobs(), columns=["time", "event", "trial"])  # doctest: +SKIP
     """
-    return build_rows(pick("events", columns), [row for job in reading.find_jobs(x) for row in _event_rows(job)])
+    rows = [row for job in reading.find_jobs(x) for _, row in _events(job) if isinstance(row, dict)]
+    return build_rows(pick("events", columns), rows)
 
 
 def _artifact_rows(folder: Path) -> Iterator[dict[str, Any]]:
