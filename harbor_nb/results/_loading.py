@@ -4,7 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import batched, chain, compress
 from typing import Any
 
@@ -113,13 +113,30 @@ def load(job: reading.JobFolder, columns: Sequence[str]) -> pa.Table:
         columns: The columns of `SCHEMA` that are needed.
     """
     names = job.trial_names
-    if job.only is not None or len(names) < _cache.FEWEST or _cache.folder() is None:
+    if not _is_remembered(job):
         return with_attempts(_read(job.path, names)).select(columns)
     listed = _facts(job.path, names)
     known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns])))
-    if known is None or not known.select(_KEYS).equals(listed) or pc.min(listed["mtime_ns"]).as_py() < 0:
+    if known is None or not _holds(known, listed):
         known = _renewed(job.path, names, listed)
     return known.select(columns)
+
+
+def guess(job: reading.JobFolder, columns: Sequence[str], threads: Executor) -> tuple[pa.Table, Future[bool]] | None:
+    """Return the rows as they were remembered, if they were, and whether they still hold, which is asked meanwhile."""
+    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns]))) if _is_remembered(job) else None
+    if known is None or len(known) != len(job.trial_names):
+        return None
+    return known.select(columns), threads.submit(lambda: _holds(known, _facts(job.path, job.trial_names)))
+
+
+def _is_remembered(job: reading.JobFolder) -> bool:
+    return job.only is None and len(job.trial_names) >= _cache.FEWEST and _cache.folder() is not None
+
+
+def _holds(known: pa.Table, listed: pa.Table) -> bool:
+    """Tell whether the files are as they were, and none so young that it may change again unnoticed."""
+    return bool(known.select(_KEYS).equals(listed) and pc.min(listed["mtime_ns"]).as_py() >= 0)
 
 
 def _renewed(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:

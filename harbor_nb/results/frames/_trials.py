@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,12 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 class Trials:
     """The trials of some jobs: one Arrow table, and what is computed from it when it is asked for."""
 
-    def __init__(self, x: Any, needs: Iterable[str], *, pending: bool = False) -> None:
-        """Read the columns `needs` of the results; none of them, and no result is opened."""
+    def __init__(self, x: Any, needs: Iterable[str], *, pending: bool = False, threads: Executor | None = None) -> None:
+        """Read the columns `needs` of the results; none of them, and no result is opened.
+
+        With `threads`, what was remembered is taken as it is, and whether it `holds` is asked meanwhile.
+        """
+        self._asked: list[Future[bool]] = []
         self.jobs: list[JobFolder] = find_jobs(x)
         stored = [name for name in _rows.SCHEMA.names if name in {"trial", *needs}]
         tables: list[pa.Table] = []
@@ -43,6 +48,9 @@ class Trials:
         for job in self.jobs:
             if stored == ["trial"]:
                 parts = [pa.table({"trial": _rows.arrow(job.trial_names, _TEXT)})]
+            elif threads and (guessed := _loading.guess(job, stored, threads)):
+                parts, asked = [guessed[0]], guessed[1]
+                self._asked.append(asked)
             else:
                 parts = [_loading.load(job, stored)]
             if job.links:
@@ -53,6 +61,11 @@ class Trials:
             sizes.append(sum(map(len, parts)))
         self.table = pa.concat_tables(tables or [_rows.SCHEMA.empty_table().select(stored)]).combine_chunks()
         self._job_of = pa.array(np.repeat(np.arange(len(self.jobs)), sizes))
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was taken from memory is still so."""
+        return all(asked.result() for asked in self._asked)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -174,12 +187,16 @@ def trials(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> frame.groupby("environment")["passed"].mean()  # doctest: +SKIP
     """
     chosen = pick("trials", columns)
-    data = Trials(x, needs(chosen), pending=True)
-    if columns is None:
-        named = [Column(f"reward_{name}", FLOAT, "", "") for name in data.reward_names()]
-        place = [column.name for column in chosen].index("passed")
-        chosen[place:place] = named
-    return build(chosen, data.column)
+    with ThreadPoolExecutor(1) as threads:
+        data = Trials(x, needs(chosen), pending=True, threads=threads)
+        frame = _trials_frame(data, chosen, columns is None)
+        return frame if data.holds else _trials_frame(Trials(x, needs(chosen), pending=True), chosen, columns is None)
+
+
+def _trials_frame(data: Trials, chosen: Sequence[Column], whole: bool) -> "pd.DataFrame":
+    place = [column.name for column in chosen].index("passed") if whole else 0
+    named = [Column(f"reward_{name}", FLOAT, "", "") for name in data.reward_names()] if whole else []
+    return build([*chosen[:place], *named, *chosen[place:]], data.column)
 
 
 def rewards(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
