@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from harbor_nb.errors import BadInputError
+from harbor_nb.results._pairing import counted
 from harbor_nb.results.frames import trials
 from harbor_nb.results.intervals import student
 
 _SECONDS = [f"{phase}_sec" for phase in ("environment_setup", "agent_setup", "agent", "verifier", "teardown", "total")]
 _SUMS = ["tokens_in", "tokens_cached", "tokens_out", "cost_usd"]
-_NEEDED = ["status", "reward", "fault", *_SECONDS, *_SUMS]
+_NEEDED = ["status", "reward", "fault", "failure", "exception", "phase", *_SECONDS, *_SUMS]
 _UNFINISHED = ["running", "pending"]
 
 
@@ -56,9 +57,7 @@ def interval(values: np.ndarray[Any, Any], level: float = 0.95) -> tuple[float, 
 def _line(group: pd.DataFrame) -> dict[str, Any]:
     done = group[~group["status"].isin(_UNFINISHED)]
     fault = done["fault"].astype("object")
-    # The agent's own crash is a result, 0; a trial that never got its sandbox is missing (DESIGN.md, decision 6).
-    score = done["reward"].astype("float64").mask(done["reward"].isna() & (fault == "agent").to_numpy(), 0.0)
-    values = score.dropna().to_numpy()
+    values = counted(done, done["reward"].astype("float64"))[0].dropna().to_numpy()
     low, high = interval(values)
     counts = fault.dropna().value_counts(sort=True)
     return {
@@ -86,7 +85,8 @@ def summary(x: Any, by: str | Sequence[str] = ("environment", "agent")) -> Summa
     Returns:
         One row a group: n (finished trials), scored, missing, unfinished; score (the pass rate where every reward is 0
         or 1, else the mean) with its 95 % interval; the score if missing ones counted as 0; faults; the median of each
-        phase in seconds; the sums of tokens and cost in USD. An agent's own crash counts as 0. `.style` shows it well.
+        phase in seconds; the sums of tokens and cost in USD. docs/how-sure.md says what
+        counts as 0. `.style` shows it well.
 
     Raises:
         BadInputError: A column that the trials do not have.
