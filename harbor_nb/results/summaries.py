@@ -13,7 +13,8 @@ from harbor_nb.results.intervals import student
 
 _SECONDS = [f"{phase}_sec" for phase in ("environment_setup", "agent_setup", "agent", "verifier", "teardown", "total")]
 _SUMS = ["tokens_in", "tokens_cached", "tokens_out", "cost_usd"]
-_NEEDED = ["status", "reward", "fault", "failure", "exception", "phase", *_SECONDS, *_SUMS]
+_NEEDED = ["status", "reward", "fault", *_SECONDS, *_SUMS]
+_WHY = ["failure", "exception", "phase"]  # a frame made by hand may lack these
 _UNFINISHED = ["running", "pending"]
 
 
@@ -96,9 +97,11 @@ def summary(x: Any, by: str | Sequence[str] = ("environment", "agent")) -> Summa
         >>> harbor_nb.summary(harbor_nb.sample_jobs(), by=["agent"]).style  # doctest: +SKIP
     """
     keys = [by] if isinstance(by, str) else list(by)
-    frame = x if isinstance(x, pd.DataFrame) else trials(x, list(dict.fromkeys([*keys, *_NEEDED])))
+    frame = x if isinstance(x, pd.DataFrame) else trials(x, list(dict.fromkeys([*keys, *_NEEDED, *_WHY])))
     if absent := [name for name in [*keys, *_NEEDED] if name not in frame.columns]:
         raise BadInputError(f"The frame has no column {absent[0]!r}. Give a whole trials(...) frame, or other columns.")
+    gone: dict[str, Any] = {name: pd.NA for name in _WHY if name not in frame}
+    frame = frame.assign(**gone)
     groups: Any = frame.groupby(keys, dropna=False, observed=True) if keys else [((), frame)]
     lines = [dict(zip(keys, names, strict=True)) | _line(group) for names, group in groups]
     result = pd.DataFrame(lines, columns=[*keys, *_line(frame.iloc[:0])])
