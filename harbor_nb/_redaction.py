@@ -5,7 +5,6 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -67,15 +66,14 @@ class Redactor:
         for password in _IN_URL.findall(value):
             self.remember(name, password)
 
-    def remember_environment(self, names: Iterable[str] = ()) -> None:
-        """Remember what the process environment holds under these names and under any name that looks secret."""
-        wanted = set(names)
+    def remember_environment(self) -> None:
+        """Remember what the process environment holds under names that look secret."""
         held = getattr(os.environ, "_data", None)  # compared at once, where os.environ is walked name by name
-        if not wanted and held is not None and held == self._scanned:
+        if held is not None and held == self._scanned:
             return
         self._scanned = dict(held) if held is not None else None
         for name, value in os.environ.items():
-            if name in wanted or SECRET_NAME.search(name):
+            if SECRET_NAME.search(name):
                 self.remember(name, value)
 
     def redact(self, text: str) -> str:

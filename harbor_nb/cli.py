@@ -5,7 +5,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,18 +14,7 @@ from harbor_nb.errors import HarborNbError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The notebook face of Harbor."
 )
-_PACKAGES = (
-    "harbor",
-    "harbor-nb",
-    "pandas",
-    "ipywidgets",
-    "ipykernel",
-    "jupyterlab",
-    "docker",
-    "daytona",
-    "e2b",
-    "modal",
-)
+_PACKAGES = "harbor harbor-nb pandas ipywidgets ipykernel jupyterlab docker daytona e2b modal".split()
 
 
 @app.command()
@@ -46,7 +35,7 @@ def doctor(
     live: Annotated[bool, typer.Option(help="Ask the engines and the vendors' APIs too.")] = False,
 ) -> None:
     """Say what can run here: environments, credentials, kernel, versions. Exit 1 if no environment is ready."""
-    from harbor_nb.backends.catalog import environments
+    from harbor_nb.backends.catalog import RECORDS, environments
     from harbor_nb.backends.readiness import check
     from harbor_nb.credentials import load_env
 
@@ -67,15 +56,11 @@ def doctor(
     except HarborNbError as error:
         print(f"\nCredentials: {error}")
     print("\nEnvironments")
-    ready = 0
-    frame = environments()
-    names = [str(name) for name in frame["name"]]
-    for name in names[:6] if live else names:
-        row = check(name, live=True) if live else frame.set_index("name").loc[name]
-        ready += bool(row.ready)
+    rows: list[Any] = [check(name, live=True) for name in RECORDS] if live else [*environments().itertuples()]
+    for row in rows:
         fix = "" if row.ready else f": {row.reason}; {row.fix}"
-        print(f"  {'ready    ' if row.ready else 'not ready'} {name}{fix}")
-    raise typer.Exit(0 if ready else 1)
+        print(f"  {'ready    ' if row.ready else 'not ready'} {row.name}{fix}")
+    raise typer.Exit(0 if any(row.ready for row in rows) else 1)
 
 
 @app.command()
@@ -90,7 +75,8 @@ def lab(
     print(f"The lessons are in {folder}")
     if start:
         os.chdir(folder)
-        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab"])  # noqa: S606 - Ctrl-C and signals reach it
+        as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # usual in a container
+        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *as_root])  # noqa: S606 - Ctrl-C and signals reach it
 
 
 @app.command()
@@ -122,9 +108,7 @@ def main() -> None:
     """Run the command line; an error that harbor_nb raises on purpose, or the disk's, is one line and exit code 2."""
     try:
         app()
-    except HarborNbError as error:
-        print(f"harbor-nb: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"harbor-nb: {error.strerror}: {error.filename}", file=sys.stderr)
+    except (HarborNbError, OSError) as error:
+        said = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
+        print(f"harbor-nb: {said}", file=sys.stderr)
         sys.exit(2)

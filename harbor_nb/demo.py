@@ -12,8 +12,6 @@ from harbor_nb.samples import sample_jobs, sample_tasks
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harbor_nb.running.handles import Jobs
-
 AGENTS = ("oracle", "nop")
 _SHOWN = [
     "environment", "agent", "n", "scored", "missing", "score", "score_low", "score_high",
@@ -25,14 +23,9 @@ def choose_environments(wanted: Sequence[str] = ()) -> tuple[list[str], list[str
     """Give the environments that a demo can run on here, and a line for each that it leaves out, with the reason."""
     from harbor_nb.backends.readiness import check
 
-    chosen, left_out = [], []
-    for name in wanted or ("local", "docker"):
-        readiness = check(name)
-        if readiness.ready:
-            chosen.append(name)
-        else:
-            left_out.append(f"{name}: {readiness.reason}; {readiness.fix}")
-    return chosen, left_out
+    found = {name: check(name) for name in wanted or ("local", "docker")}
+    left_out = [f"{name}: {seen.reason}; {seen.fix}" for name, seen in found.items() if not seen.ready]
+    return [name for name, seen in found.items() if seen.ready], left_out
 
 
 def run_demo(
@@ -56,6 +49,8 @@ def run_demo(
     Example:
         >>> trials = run_demo(output="demo")  # doctest: +SKIP
     """
+    from harbor_nb.running.planning import plan
+
     folder = Path(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,8 +61,12 @@ def run_demo(
         print(f"left out  {line}")
     if chosen:
         print(f"running   {' and '.join(AGENTS)} on {' and '.join(chosen)}")
-        trials = _launch(folder, chosen, tasks, attempts).trials()
-        _require_results(trials)
+        name = time.strftime("demo-%Y%m%d-%H%M%S")
+        planned = plan(tasks or sample_tasks(), list(AGENTS), chosen, attempts, name, jobs_dir=folder / "jobs")
+        trials = planned.launch().wait().trials()
+        if trials["reward"].isna().all():
+            reasons = [*trials["message"].dropna(), "the jobs did not start"]
+            raise HarborNbError(f"no trial got a result: {reasons[0]}; type: harbor-nb doctor")
     elif wanted_here := (environments or tasks):
         raise HarborNbError(f"nothing can run {wanted_here} here: {' | '.join(left_out)}")
     else:
@@ -77,31 +76,6 @@ def run_demo(
         trials = frames.trials(sample_jobs())
     _report(trials, folder)
     return trials
-
-
-def _launch(folder: Path, environments: list[str], tasks: Path | str | None, attempts: int) -> "Jobs":
-    from harbor_nb.running.plans import plan
-
-    jobs = plan(
-        tasks or sample_tasks(),
-        agents=list(AGENTS),
-        environments=environments,
-        attempts=attempts,
-        name=time.strftime("demo-%Y%m%d-%H%M%S"),
-        jobs_dir=folder / "jobs",
-    ).launch()
-    jobs.wait()
-    return jobs
-
-
-def _require_results(trials: "pd.DataFrame") -> None:
-    if trials["reward"].notna().any():
-        return
-    reasons = trials["message"].dropna()
-    raise HarborNbError(
-        f"no trial got a result: {reasons.iloc[0] if len(reasons) else 'the jobs did not start'}; "
-        "type: harbor-nb doctor"
-    )
 
 
 def _report(trials: "pd.DataFrame", folder: Path) -> None:
@@ -120,8 +94,6 @@ def _report(trials: "pd.DataFrame", folder: Path) -> None:
     if headline:
         print(f"{headline}\n")
     rewards, phases = charts.rewards_chart(trials), charts.phases_chart(trials)
-    rewards.save(folder / "rewards.png")
-    phases.save(folder / "phases.png")
     charts.overview_chart(trials).save(folder / "chart.png")
     recorded = bool(trials["recorded"].fillna(False).any())
     page = render(

@@ -47,7 +47,7 @@ class LocalEnvironment(BaseEnvironment):
 
     @classmethod
     @override
-    def preflight(cls) -> None:
+    def preflight(cls, **_settings: Any) -> None:  # from Harbor 0.26 on it is told them
         found = tier()
         if found.name == "none":
             raise SystemExit(f"local is not possible here: {found.reason}; {found.fix}")

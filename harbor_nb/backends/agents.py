@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import importlib
-from functools import cache
 
 from harbor_nb.backends.findings import Readiness, finding
 from harbor_nb.backends.keys import Groups, alternatives, key_findings
@@ -18,9 +17,8 @@ _PROVIDER_TABLES = (  # Harbor 0.25, 0.24
 )
 
 
-@cache
 def _table() -> dict[str, dict[str, str]]:
-    return {row["name"]: row for row in read_table("harbor_nb.backends", "agents.csv")}
+    return read_table("harbor_nb.backends", "agents.csv")
 
 
 def check_agent(agent: str, model: str | None = None) -> Readiness:

@@ -41,6 +41,11 @@ class EnvironmentRecord(NamedTuple):
         return alternatives(self.needs)
 
     @property
+    def needs_key(self) -> bool:
+        """Whether a key or login of yours is needed; every cloud wants one, also where its name is not known here."""
+        return bool(self.needs) or self.runs == "cloud"
+
+    @property
     def choices(self) -> str:
         """The alternatives as a person reads them."""
         return self.needs.replace("|", "or")
@@ -56,14 +61,10 @@ class EnvironmentRecord(NamedTuple):
 
 
 @cache
-def _table() -> dict[str, EnvironmentRecord]:
-    rows = read_table("harbor_nb.backends", "environments.csv")
-    return {row["name"]: EnvironmentRecord(*row.values()) for row in rows}
-
-
 def record(name: str) -> EnvironmentRecord:
     """Give an environment's record; one that a newer Harbor brings has its name and little else."""
-    return _table().get(name) or EnvironmentRecord(name, name.replace("-", " ").title(), "cloud")
+    row = read_table("harbor_nb.backends", "environments.csv").get(name)
+    return EnvironmentRecord(*row.values()) if row else EnvironmentRecord(name, name.replace("-", " ").title(), "cloud")
 
 
 RECORDS = {name: record(name) for name in FIRST_CLASS}
@@ -142,7 +143,7 @@ def _frame() -> "pd.DataFrame":
 def _row(one: EnvironmentRecord, readiness: "Readiness") -> dict[str, Any]:
     sdk = one.sdk or next(iter(distributions(one.name)), "")
     return one._asdict() | {
-        "needs_key": bool(one.needs) or one.runs == "cloud",
+        "needs_key": one.needs_key,
         "credentials": one.choices,
         "missing": "" if readiness.ready else " + ".join(one.missing()),
         "sdk": sdk,

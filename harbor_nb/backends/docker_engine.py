@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,7 @@ def docker_findings() -> Iterable[Finding]:
     if shutil.which("docker") is None:
         yield finding("no-docker")
         return
-    code, output, error = _run("info", "--format", "{{json .}}")
+    code, output, error = run_docker("info", "--format", "{{json .}}")
     if code is None:
         yield finding("docker-silent")
         return
@@ -33,10 +34,12 @@ def docker_findings() -> Iterable[Finding]:
         yield from _plugins({one["Name"]: one for one in client.get("Plugins") or () if not one.get("Err")})
 
 
-def _run(*arguments: str) -> tuple[int | None, str, str]:
+def run_docker(*arguments: str, limit_sec: float | None = None) -> tuple[int | None, str, str]:
+    """Run a docker command; give its exit code (None: it took too long), output and errors."""
     try:
         done = subprocess.run(
-            ["docker", *arguments], capture_output=True, text=True, errors="replace", timeout=LIMIT_SEC, check=False,
+            ["docker", *arguments], capture_output=True, text=True, errors="replace", timeout=limit_sec or LIMIT_SEC,
+            check=False,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -55,7 +58,7 @@ def _engine(info: dict[str, Any], code: int, error: str) -> Iterable[Finding]:
     if info.get("OSType") == "windows":
         yield finding("windows")
     root = Path(info.get("DockerRootDir") or "/nowhere")
-    if endpoint().startswith("unix://") and root.is_dir():
+    if info.get("Name") == socket.gethostname() and root.is_dir():
         free = shutil.disk_usage(root).free
         if free < _LEAST_FREE_BYTES:
             yield finding("low-disk", free=free / 2**30, root=root)
@@ -75,5 +78,5 @@ def endpoint() -> str:
     """Give the address of the engine that the docker command talks to: DOCKER_HOST, else its active context."""
     if host := os.environ.get("DOCKER_HOST"):
         return host
-    code, output, _ = _run("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+    code, output, _ = run_docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
     return output.strip() if code == 0 and output.strip() else "unix:///var/run/docker.sock"

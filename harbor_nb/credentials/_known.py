@@ -10,10 +10,11 @@ from typing import NamedTuple
 PLACEHOLDER = "a placeholder, not a key"
 
 
-def read_table(package: str, name: str) -> list[dict[str, str]]:
-    """Read a CSV file that a package carries; one dict a row."""
+@cache
+def read_table(package: str, name: str) -> dict[str, dict[str, str]]:
+    """Read a CSV file that a package carries; one dict a row, by what stands in its first column."""
     with (files(package) / name).open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return {next(iter(row.values())): row for row in csv.DictReader(file)}
 
 
 class Known(NamedTuple):
@@ -41,19 +42,15 @@ class Known(NamedTuple):
 @cache
 def known() -> dict[str, Known]:
     """Give the table by name."""
-    return {row["name"]: Known(*row.values()) for row in read_table("harbor_nb.credentials", "known.csv")}
-
-
-@cache
-def _doubts() -> list[dict[str, str]]:
-    return read_table("harbor_nb.credentials", "doubts.csv")
+    return {name: Known(*row.values()) for name, row in read_table("harbor_nb.credentials", "known.csv").items()}
 
 
 def value_doubts(name: str, value: str) -> list[str]:
     """Say what looks wrong in a credential's value, without a character of it."""
     kind = known()[name].kind if name in known() else "setting"
-    rows = (row for row in _doubts() if row["of"] in ("any", kind))
-    return [row["doubt"] for row in rows if re.search(row["seen"], value, re.IGNORECASE)]
+    rows = read_table("harbor_nb.credentials", "doubts.csv").items()
+    applying = {doubt: row["seen"] for doubt, row in rows if row["of"] in ("any", kind)}
+    return [doubt for doubt, seen in applying.items() if re.search(seen, value, re.IGNORECASE)]
 
 
 def name_doubts(name: str) -> list[str]:

@@ -150,18 +150,19 @@ def env_example(environments: Iterable[str] | None = None, path: str | os.PathLi
         True
     """
     wanted = ENVIRONMENTS if environments is None else [environments] if isinstance(environments, str) else environments
-    lines = [_HEADER, "", "# Model keys, for agents such as claude-code and codex"]
-    for name in MODEL_KEYS:
-        lines += [f"# {known()[name].where}", f"{name}={known()[name].example}"]
-    for environment in dict.fromkeys(wanted):
-        entries = [one for one in known().values() if environment in one.environments and one.kind != "trap"]
-        if not entries and environment not in ("local", "docker"):
+    sections = {"Model keys, for agents such as claude-code and codex": [known()[name] for name in MODEL_KEYS]}
+    for environment in wanted:
+        sections[environment] = [one for one in known().values() if environment in one.environments]
+        if not sections[environment] and environment not in ("local", "docker"):
             choice = sorted({one for entry in known().values() for one in entry.environments})
             raise CredentialsError(f"no keys are known for {environment!r}; choose among {', '.join(choice)}")
-        lines += ["", f"# {environment}"] if entries else []
-        for entry in entries:
-            needed = entry.kind == "secret" and bool(entry.example)
-            lines += [f"# {' - '.join(filter(None, (entry.where, entry.note)))}"] if entry.where or entry.note else []
+    lines = [_HEADER]
+    for title, entries in sections.items():
+        lines += ["", f"# {title}"] if entries else []
+        for entry in (one for one in entries if one.kind != "trap"):
+            about = " - ".join(filter(None, (entry.where, entry.note)))
+            lines += [f"# {about}"] if about else []
+            needed = entry.kind == "secret" and entry.example
             lines.append(f"{'' if needed else '# '}{entry.name}={entry.example}")
     text = "\n".join(lines) + "\n"
     if path is not None:

@@ -93,7 +93,8 @@ class Cloud(Templates):
         if template["id"] not in self.images and template["id"] in self.tasks:
             await asyncio.wait([self.tasks[template["id"]]])
         if template["id"] not in self.images:
-            raise MissingError(f"template '{asked['templateID']}' is not ready")
+            name, _, tag = asked["templateID"].partition(":")
+            raise MissingError(f"tag '{tag or 'default'}' does not exist for template '{name}'")
         self.backend.admit()
         box = await self.backend.start(
             self.images[template["id"]], box_id=f"i{secrets.token_hex(10)}", name=template["name"],

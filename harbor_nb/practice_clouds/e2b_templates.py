@@ -61,6 +61,7 @@ class Templates:
             Route("/templates/aliases/{alias}", self.alias, methods=["GET"]),
             Route("/v3/templates", self.create, methods=["POST"]),
             Route("/templates/{id}", self.delete_template, methods=["DELETE"]),
+            Route("/templates/{id}/tags", self.tags, methods=["GET"]),
             Route("/templates/{id}/files/{hash}", self.file_link, methods=["GET"]),
             Route("/upload/{token}", self.upload, methods=["PUT"]),
             Route("/v2/templates/{id}/builds/{bid}", self.build, methods=["POST"]),
@@ -86,14 +87,15 @@ class Templates:
 
     async def create(self, request: Request) -> Response:
         asked = await request.json()
-        name = asked["name"].split(":")[0]
+        name, _, tag = asked["name"].partition(":")
         made = next((one for one in self.templates.values() if one["name"] == name), None)
         if made is None:
-            made = {"id": f"tpl{secrets.token_hex(8)}", "name": name, "builds": {}}
+            made = {"id": f"tpl{secrets.token_hex(8)}", "name": name, "builds": {}, "tags": {}}
             self.templates[made["id"]] = made
         made |= {"cpu": asked.get("cpuCount") or 2, "memory": asked.get("memoryMB") or 1024}
         build = secrets.token_hex(16)
         made["builds"][build] = {"status": "waiting", "entries": []}
+        made["tags"][tag or "default"] = {"buildID": build, "createdAt": datetime.now(UTC).isoformat()}
         return json_answer(
             {
                 "templateID": made["id"],
@@ -110,6 +112,10 @@ class Templates:
         self.template(request.path_params["id"])
         del self.templates[request.path_params["id"]]
         return Response(status_code=204)
+
+    async def tags(self, request: Request) -> Response:
+        found = self.template(request.path_params["id"])
+        return json_answer([{"tag": tag, **build} for tag, build in found["tags"].items()])
 
     def _archive(self, template: str, digest: str) -> Path:
         return self.backend.folder / f"{template}-{''.join(letter for letter in digest if letter.isalnum())}.tar.gz"

@@ -12,22 +12,11 @@ from harbor_nb.results._models import record
 from harbor_nb.results.reading import read_or_none
 
 _WHERE = ("environment.type", "environment.import_path")
-_NO_SETTING: tuple[str, ...] = (
-    "job_name",
-    "jobs_dir",
-    "trial_name",
-    "trials_dir",
-    "job_id",
-    "debug",
-    "quiet",
-    "metrics",
-    "datasets",
-)
-_NO_SETTING += ("tasks", "task", "type")  # which tasks there were is told by the pairing
+_NO_SETTING = {"job_name", "jobs_dir", "trial_name", "trials_dir", "job_id", "debug", "quiet", "metrics"}
+_NO_SETTING |= {"datasets", "tasks", "task", "type"}  # which tasks there were is told by the pairing
 _APART_DAYS = 1.0
 _FAST_STOP = "fast stop of docker"
 _Lock = record("_Lock", harbor=dict[str, Any])
-COLUMNS = ["versus", "setting", "baseline", "side", "kind"]
 
 
 def flat(value: Any, path: str = "") -> dict[str, str]:
@@ -80,14 +69,12 @@ def _of_agent(agents: list[Any], agent: str, model: str) -> dict[str, Any]:
 
 def _values(part: pd.DataFrame, by: str) -> dict[str, set[str]]:
     """Return each setting's values among the trials of one side, agent and model."""
-    values: dict[str, set[str]] = {}
     jobs = part[part["job_path"] != ""].drop_duplicates("job_path")
+    known = []
     for job_path, path, agent, model in jobs[["job_path", "path", "agent", "model"]].itertuples(index=False):
         config, agents = _settings(job_path, path)
-        known = flat(config | {"agent": _of_agent(agents, agent, model)})
-        for name in set(known) | set(values):
-            if name not in _WHERE:
-                values.setdefault(name, set()).add(known.get(name, ""))
+        known.append(flat(config | {"agent": _of_agent(agents, agent, model)}))
+    values = {name: {one.get(name, "") for one in known} for name in set().union(*known).difference(_WHERE)}
     for name in ("environment", "agent", "agent_version", "model"):
         if name != by:
             values[name.replace("_", " ")] = set(part[name])
@@ -96,10 +83,6 @@ def _values(part: pd.DataFrame, by: str) -> dict[str, set[str]]:
     if by != "job":
         values["jobs pooled"] = {str(len(jobs))}
     return values
-
-
-def _kind(name: str) -> str:
-    return "version" if "version" in name or "commit" in name else "pooling" if name == "jobs pooled" else "setting"
 
 
 def _dates(sides: tuple[pd.DataFrame, pd.DataFrame]) -> list[dict[str, str]]:
@@ -124,7 +107,7 @@ def differences(trials: pd.DataFrame, by: str, baseline: str, other: str) -> pd.
         other: The compared side's name.
 
     Returns:
-        versus, setting, baseline, side, kind: `compared` (the first row), `version`, `setting`, `pooling` or `date`.
+        setting, baseline, side, kind: `compared` (the first row), `version`, `setting`, `pooling` or `date`.
         An environment variable's value, or one that may be secret, is not shown; a mark tells whether it is the same.
     """
     rows = [{"setting": by, "baseline": baseline, "side": other, "kind": "compared"}]
@@ -133,20 +116,20 @@ def differences(trials: pd.DataFrame, by: str, baseline: str, other: str) -> pd.
     for _, part in trials.groupby(strata):
         found = [_values(part[part["side"] == side], by) for side in (baseline, other)]
         read = all(len(one) > 0 for one in found)
-        for name in sorted({*found[0], *found[1]} if read else ()):
+        for name in {*found[0], *found[1]} if read else ():
             if name == _FAST_STOP and not all(name in one for one in found):
                 continue  # told of docker alone
-            here, there = ({_spelled(name, value) for value in one.get(name, {""})} for one in found)
-            if here != there or (name == "jobs pooled" and here - {"0", "1"}):
-                seen = apart.setdefault(name, [set(), set()])
-                seen[0] |= here
-                seen[1] |= there
+            sets = [{_spelled(name, value) for value in one.get(name, {""})} for one in found]
+            if sets[0] != sets[1] or (name == "jobs pooled" and sets[0] - {"0", "1"}):
+                apart[name] = [before | new for before, new in zip(apart.get(name, [set(), set()]), sets, strict=True)]
     weighty = ("environment", "agent", "model", "agent version", "jobs pooled")
-    for name, values in sorted(apart.items(), key=lambda item: item[0] not in weighty):
+    for name, values in sorted(apart.items(), key=lambda item: (item[0] not in weighty, item[0])):
         texts = [clean(", ".join(sorted(value or "not set" for value in side)), 120) for side in values]
-        rows.append({"setting": name, "baseline": texts[0], "side": texts[1], "kind": _kind(name)})
+        kind = "version" if "version" in name or "commit" in name else "setting"
+        kind = "pooling" if name == "jobs pooled" else kind
+        rows.append({"setting": name, "baseline": texts[0], "side": texts[1], "kind": kind})
     rows += _dates((trials[trials["side"] == baseline], trials[trials["side"] == other]))
-    return pd.DataFrame(rows).assign(versus=other)[COLUMNS]
+    return pd.DataFrame(rows)
 
 
 def _spelled(name: str, value: str) -> str:

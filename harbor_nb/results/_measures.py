@@ -7,26 +7,22 @@ import pandas as pd
 
 from harbor_nb.results import intervals
 from harbor_nb.results import statistics as stat
-from harbor_nb.results.summaries import interval
+from harbor_nb.results.summaries import SECONDS, interval
 
-_PHASES = {f"{name}_sec": name.replace("_", " ") for name in (
-    "environment_setup", "agent_setup", "agent", "verifier", "teardown", "total",
-)}  # fmt: skip
-_MEASURES = {**_PHASES, "cost_usd": "cost (USD)"}
+_MEASURES = {**SECONDS, "cost_usd": "cost (USD)"}
 _COLD = ("environment setup, first start of a task", "environment setup, later starts")
 _K = (1, 2, 3, 5, 10, 20, 50, 100)
 
 
-def flips(pairs: pd.DataFrame, middle: float, other: str) -> pd.DataFrame:
+def flips(pairs: pd.DataFrame, middle: float) -> pd.DataFrame:
     """Sort paired tasks into fixed (higher than at the baseline), broken (lower), both and neither (equal).
 
     Args:
         pairs: One row a pair.
         middle: Equal means from here on are `both`, below it `neither`; 0.5 for rewards in 0..1.
-        other: The compared side.
 
     Returns:
-        versus, flip, pairs (how many) and tasks (their names).
+        flip, pairs (how many) and tasks (their names).
     """
     known = pairs.dropna(subset=["difference"])
     change = known["difference"].round(12)
@@ -37,7 +33,7 @@ def flips(pairs: pd.DataFrame, middle: float, other: str) -> pd.DataFrame:
         if name in known and known[name].nunique() > 1:
             labels = labels + ", " + known[name]
     names = {name: labels[kind == name].tolist() for name in ("fixed", "broken", "both", "neither")}
-    rows = [{"versus": other, "flip": name, "pairs": len(tasks), "tasks": tasks} for name, tasks in names.items()]
+    rows = [{"flip": name, "pairs": len(tasks), "tasks": tasks} for name, tasks in names.items()]
     return pd.DataFrame(rows)
 
 
@@ -69,14 +65,8 @@ def _ratio(trials: pd.DataFrame, seconds: Any, key: list[str], baseline: str, ot
     change = (means[other] - means[baseline]).groupby(level=[0, 1, 2]).mean().to_numpy()
     low, high = np.exp(intervals.student(change))
     here, there = np.exp(means.mean())
-    return {
-        "tasks": len(change),
-        "baseline": here,
-        "side": there,
-        "ratio": np.exp(change.mean()),
-        "low": low,
-        "high": high,
-    }
+    ratio = {"ratio": np.exp(change.mean()), "low": low, "high": high}
+    return {"tasks": len(change), "baseline": here, "side": there, **ratio}
 
 
 def phases(trials: pd.DataFrame, key: list[str], baseline: str, other: str) -> pd.DataFrame:
@@ -89,7 +79,7 @@ def phases(trials: pd.DataFrame, key: list[str], baseline: str, other: str) -> p
         other: The compared side.
 
     Returns:
-        versus, phase, tasks, baseline and side (geometric means; seconds, USD), ratio and its 95 % interval (Student's
+        phase, tasks, baseline and side (geometric means; seconds, USD), ratio and its 95 % interval (Student's
         t over tasks on logarithms). Where tasks have several attempts a job, first and later starts are told apart.
     """
     rows = []
@@ -104,8 +94,8 @@ def phases(trials: pd.DataFrame, key: list[str], baseline: str, other: str) -> p
     for label, values in measures:
         found = _ratio(trials, values, key, baseline, other)
         if found is not None:
-            rows.append({"versus": other, "phase": label, **found})
-    return pd.DataFrame(rows, columns=["versus", "phase", "tasks", "baseline", "side", "ratio", "low", "high"])
+            rows.append({"phase": label, **found})
+    return pd.DataFrame(rows, columns=["phase", "tasks", "baseline", "side", "ratio", "low", "high"])
 
 
 def failures(trials: pd.DataFrame) -> pd.DataFrame:

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import pandas as pd
-
-from harbor_nb.results import _pairing, verdicts
+from harbor_nb.results import _measures, _pairing, verdicts
 from harbor_nb.results._differences import differences
 
 LEFT_OUT, ZERO = "left out", "counted as 0"
@@ -20,18 +18,23 @@ class Side:
         pairs, self.excluded = _pairing.pair(found, other, invalid)
         pairs["difference"] = pairs["mean"] - pairs["mean_baseline"]
         pairs["difference_if_zero"] = pairs["if_zero"] - pairs["if_zero_baseline"]
-        paired = pd.MultiIndex.from_frame(part[found.key]).isin(pd.MultiIndex.from_frame(pairs[found.key]))
         values = part["value"].dropna()
         self.by, self.baseline, self.other = by, found.baseline, other
-        self.pairs, self.used, self._part = pairs, part[paired], part
+        self.pairs, self.used, self._part = pairs, part[_pairing.among(part, pairs, found.key)], part
         self.low = float(min(0.0, values.min())) if len(values) else 0.0
         self.scale = (float(max(1.0, values.max())) if len(values) else 1.0) - self.low
         self.binary = bool(values.isin([0.0, 1.0]).all())
         self.differences = differences(self.used, by, found.baseline, other)
         self.read = bool((self.used["job_path"] != "").all())
+        self.phases = _measures.phases(self.used, found.key, found.baseline, other)
+        self.flips = _measures.flips(pairs, self.low + self.scale / 2)
         self.refused = self._refusal(repaired=found.repaired)
         self.rows: dict[str, Any] = {}
-        self._estimates: dict[str, verdicts.Estimate] = {}
+        seen = pairs.assign(n=pairs["scored"], n_baseline=pairs["scored_baseline"])
+        zero = pairs.assign(mean=pairs["if_zero"], mean_baseline=pairs["if_zero_baseline"])
+        left = verdicts.Estimate(seen, self.binary, self.scale)
+        lost = bool(pairs[["missing", "missing_baseline"]].any(axis=None))
+        self.estimates = {LEFT_OUT: left, ZERO: verdicts.Estimate(zero, self.binary, self.scale) if lost else left}
 
     def _refusal(self, *, repaired: bool) -> str | None:
         """Say why these trials allow no verdict at all, or None."""
@@ -52,32 +55,20 @@ class Side:
         gone = [side for side, name in names if not pairs[name].any()]
         return f"all trials are missing on {' and '.join(gone)}" if gone else "no task has a reward on both sides"
 
-    def estimate(self, convention: str) -> verdicts.Estimate:
-        """Return the estimate under one convention: missing trials left out, or counted as 0."""
-        if convention == ZERO and not self.pairs[["missing", "missing_baseline"]].any(axis=None):
-            return self._estimates[LEFT_OUT]
-        if convention == LEFT_OUT:
-            pairs = self.pairs.assign(n=self.pairs["scored"], n_baseline=self.pairs["scored_baseline"])
-        else:
-            pairs = self.pairs.assign(mean=self.pairs["if_zero"], mean_baseline=self.pairs["if_zero_baseline"])
-        self._estimates[convention] = verdicts.Estimate(pairs, self.binary, self.scale)
-        return self._estimates[convention]
-
     def says(self, margin: float) -> list[str]:
         """Return the sentences: verdict, what was left out, what else differs, what it would take."""
         row = self.rows[LEFT_OUT]
         alone = bool((self.differences["kind"] == "compared").all())
-        if self.refused:
-            first = f"No verdict on {self.other} against {self.baseline}: {self.refused}."
-        else:
+        first = f"No verdict on {self.other} against {self.baseline}: {self.refused}."
+        if not self.refused:
             repeats = self.by == "job" and alone and self.read
             first = verdicts.sentence(row, self.baseline, margin=margin, scale=self.scale, repeats=repeats)
-        said = [first, self._left_out()]
-        if len(self.pairs):
-            said.append(self._cause())
-        if row["verdict"] == "inconclusive":
-            said.append(verdicts.needs(self._estimates[LEFT_OUT], margin))
-        return said
+        return [
+            first,
+            self._left_out(),
+            *([self._cause()] if len(self.pairs) else []),
+            *([verdicts.needs(self.estimates[LEFT_OUT], margin)] if row["verdict"] == "inconclusive" else []),
+        ]
 
     def _left_out(self) -> str:
         """Say what was left out, by reason, and what would come of counting what is missing as 0."""
@@ -88,14 +79,11 @@ class Side:
         if len(whole):
             told.append("Tasks left out: " + ", ".join(f"{n:,} ({reason})" for reason, n in whole.items()) + ".")
         if missing := [f"{row.side} {row.trials:,} ({row.reason})" for row in lost["trials"].sum().itertuples()]:
-            unit = " points" if self.scale == 1 else ""
             told.append(f"Trials missing: {', '.join(missing)}.")
             if zero["tasks"]:
-                amount = verdicts.amount(zero["difference"], self.scale)
+                amount, tasks = verdicts.amount(zero["difference"], self.scale), verdicts.tasks(zero["tasks"])
                 verdict = "" if self.refused else f": {zero['verdict']}"
-                told.append(
-                    f"Counted as 0, the difference is {amount}{unit} over {verdicts.tasks(zero['tasks'])}{verdict}."
-                )
+                told.append(f"Counted as 0, the difference is {amount} over {tasks}{verdict}.")
         return " ".join(told) or "Nothing was left out and no trial is missing."
 
     def _cause(self) -> str:

@@ -8,9 +8,9 @@ import pandas as pd
 from harbor_nb.errors import BadInputError, ComparisonError
 from harbor_nb.known_failures import rows
 
-TASK = ("source", "task", "task_checksum")
+TASK = ["source", "task", "task_checksum"]
 _TEXT = (*TASK, "environment", "agent", "agent_version", "model", "provider", "job", "job_path", "path")
-_TOLD = ("status", "fault", "failure", "exception", "phase")
+_TOLD = ("status", "fault", "failure", "exception", "phase", "started_at")
 _LABELS = ("practice", "recorded", "fast_stop")
 _UNFINISHED = "not finished"
 _OWN = {
@@ -21,7 +21,8 @@ _OWN = {
 }
 _BEFORE = ("environment_setup", "agent_setup")
 MISSING = [*dict.fromkeys(_OWN.values()), "no reward and no failure recorded", "cancelled", "unreadable result"]
-COLUMNS = ["versus", "side", "reason", *TASK, "agent", "model", "trials", "left_out"]
+PAIRED = ["n_baseline", "n", "missing_baseline", "missing", "mean_baseline", "mean", "difference", "difference_if_zero"]
+COLUMNS = ["side", "reason", *TASK, "agent", "model", "trials", "left_out"]
 
 
 class Sides(NamedTuple):
@@ -33,7 +34,6 @@ class Sides(NamedTuple):
     key: list[str]
     notes: list[str]
     repaired: bool
-    unsided: pd.DataFrame
 
 
 def _text(column: Any) -> Any:
@@ -44,11 +44,7 @@ def _complete(x: pd.DataFrame, by: str, outcome: str) -> pd.DataFrame:
     """Return the frame with every column that is read; what a hand-made frame lacks is missing."""
     if absent := [name for name in ("task", by) if name not in x]:
         raise BadInputError(f"The trials have no column {absent[0]!r}. There are: {', '.join(map(str, x.columns))}.")
-    frame = x.reset_index(drop=True)
-    gone: dict[str, Any] = {
-        name: pd.NA for name in (*_TEXT, *_TOLD, *_LABELS, "started_at", "finished_at") if name not in frame
-    }
-    frame = frame.assign(**gone)
+    frame = x.reset_index(drop=True).reindex(columns=x.columns.union([*_TEXT, *_TOLD, *_LABELS], sort=False))
     frame["side"] = frame[by].astype(object)
     for name in _TEXT:
         frame[name] = _text(frame[name])
@@ -152,9 +148,9 @@ def sides(x: pd.DataFrame, by: str, baseline: str | None, outcome: str) -> Sides
     _score(frame, chosen)
     _know_checksums(frame)
     _name_sides(frame, by)
-    unsided = frame[frame["side"].isna()]
-    frame = frame[frame["side"].notna()].copy()
-    frame["side"] = frame["side"].astype(str)
+    if unsided := int(frame["side"].isna().sum()):
+        notes.append(f"{unsided:,} trials have no {by} and take no part.")
+    frame = frame[frame["side"].notna()].astype({"side": str})
     first = _baseline(frame, by, baseline)
     key = [name for name in (*TASK, "agent", "model") if name != by]
     places = list(frame.groupby("side")["environment"].agg(frozenset))
@@ -167,7 +163,7 @@ def sides(x: pd.DataFrame, by: str, baseline: str | None, outcome: str) -> Sides
         choice = ", ".join(repr(name) for name in named[:5])
         notes.append(f"The trials carry {len(named)} other rewards; choose with outcome={choice}.")
     others = sorted(side for side in frame["side"].unique() if side != first)
-    return Sides(frame, first, others, key, notes, repaired, unsided)
+    return Sides(frame, first, others, key, notes, repaired)
 
 
 def _cells(trials: pd.DataFrame, key: list[str]) -> pd.DataFrame:
@@ -176,23 +172,20 @@ def _cells(trials: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     return cells.assign(missing=cells["n"] - cells["scored"])
 
 
+def among(part: pd.DataFrame, others: pd.DataFrame, names: list[str]) -> Any:
+    """Tell which rows of `part` have these columns' values in a row of `others`."""
+    return pd.MultiIndex.from_frame(part[names]).isin(pd.MultiIndex.from_frame(others[names]))
+
+
 def _why_unpaired(lone: pd.DataFrame, there: pd.DataFrame, key: list[str], other: str) -> pd.Series:
     """Say why each key of `lone` has no partner among the keys `there` of the side `other`."""
-
-    def matches(names: list[str], bare: bool = False) -> Any:
-        a, b = lone[names].copy(), there[names].copy()
-        if bare:
-            a["model"], b["model"] = (part["model"].str.split("/").str[-1].str.lower() for part in (a, b))
-        return pd.MultiIndex.from_frame(a).isin(pd.MultiIndex.from_frame(b))
-
     reason = pd.Series(f"not on {other}", index=lone.index)
-    if lone.empty:
-        return reason
     who = " and ".join(name for name in ("agent", "model", "environment") if name in key)
-    reason[matches(["source", "task"])] = f"not with this {who} on {other}"
+    reason[among(lone, there, ["source", "task"])] = f"not with this {who} on {other}"
     if "model" in key:
-        reason[matches(key, bare=True)] = "model spelled with another provider prefix: a near miss, not merged"
-    reason[matches([name for name in key if name != "task_checksum"])] = f"other checksum on {other}"
+        bare, near = (side.assign(model=side["model"].str.split("/").str[-1].str.lower()) for side in (lone, there))
+        reason[among(bare, near, key)] = "model spelled with another provider prefix: a near miss, not merged"
+    reason[among(lone, there, [name for name in key if name != "task_checksum"])] = f"other checksum on {other}"
     return reason
 
 
@@ -212,17 +205,16 @@ def pair(found: Sides, other: str, invalid: pd.DataFrame | None = None) -> tuple
     pairs = here[found.baseline].add_suffix("_baseline").join(here[other], how="inner").reset_index()
     rows = []
     for side, against in ((found.baseline, other), (other, found.baseline)):
-        lone = here[side][~here[side].index.isin(here[against].index)].reset_index()
-        keys = here[against].reset_index()
-        rows.append(lone.assign(side=side, reason=_why_unpaired(lone, keys, found.key, against), trials=lone["n"]))
-    paired = pd.MultiIndex.from_frame(pairs[found.key])
-    lost = frame[frame["reason"].notna() & pd.MultiIndex.from_frame(frame[found.key]).isin(paired)]
+        keys, there = here[side].reset_index(), here[against].reset_index()
+        lone = keys[~among(keys, there, found.key)]
+        if len(lone):
+            reason = _why_unpaired(lone, there, found.key, against)
+            rows.append(lone.assign(side=side, reason=reason, trials=lone["n"], left_out=True))
+    lost = frame[frame["reason"].notna() & among(frame, pairs, found.key)]
     lost = lost.groupby([*found.key, "side", "reason"]).size().rename("trials").reset_index()
-    empty = pairs[(pairs["scored"] == 0) | (pairs["scored_baseline"] == 0)]
-    lost["left_out"] = pd.MultiIndex.from_frame(lost[found.key]).isin(pd.MultiIndex.from_frame(empty[found.key]))
+    lost["left_out"] = among(lost, pairs[(pairs["scored"] == 0) | (pairs["scored_baseline"] == 0)], found.key)
     if invalid is not None and len(invalid):
-        bad = pairs.merge(invalid, on=list(TASK))
-        rows.append(bad.assign(side=other, trials=bad["n"] + bad["n_baseline"]))
-        pairs = pairs[~pd.MultiIndex.from_frame(pairs[list(TASK)]).isin(pd.MultiIndex.from_frame(bad[list(TASK)]))]
-    excluded = pd.concat([*(row.assign(left_out=True) for row in rows), lost], ignore_index=True)
-    return pairs.reset_index(drop=True), excluded.assign(versus=other).reindex(columns=COLUMNS)
+        bad = pairs.merge(invalid, on=TASK)
+        rows.append(bad.assign(side=other, trials=bad["n"] + bad["n_baseline"], left_out=True))
+        pairs = pairs[~among(pairs, bad, TASK)]
+    return pairs.reset_index(drop=True), pd.concat([*rows, lost], ignore_index=True).reindex(columns=COLUMNS)

@@ -68,8 +68,6 @@ class Comparison(Shown):
         label = f"[{', '.join(self.labels)}] " if self.labels else ""
         return label + " ".join(clean(" ".join(said)) for said in self.statements.values())
 
-    sentence = headline
-
     def plot(self, kind: str = "all") -> "Picture":
         """Draw it.
 
@@ -86,23 +84,17 @@ class Comparison(Shown):
 
         return comparison_chart(self, kind)
 
-    def _sections(self) -> list[tuple[str, list[str], list[list[str]], int]]:
-        """Return title, column names, rows as text and the count of all rows, of each table worth showing."""
-        less = [name for name in self.table if name not in {"sd", "bca_low", "bca_high", "method", "test"}]
+    def _sections(self) -> list[tuple[str, list[str], list[list[str]], str]]:
+        """Return title, column names, rows as text and what was cut, of each table worth showing."""
         counts = ["versus", "side", "reason", "left_out"]
-        excluded = self.excluded.groupby(counts, sort=False).agg(
-            tasks=("task", "nunique"),
-            trials=("trials", "sum"),
-            which=("task", lambda names: ", ".join(names.drop_duplicates()[:5]) + (" …" if len(names) > 5 else "")),
-        )
-        flips = self.flips.assign(
-            tasks=[", ".join(n[:10]) + (" …" if len(n) > 10 else "") for n in self.flips["tasks"]]
+        excluded = self.excluded.groupby(counts, sort=False, as_index=False).agg(
+            tasks=("task", "nunique"), trials=("trials", "sum"), which=("task", lambda names: _some(names.unique(), 5))
         )
         tables = {
-            "Verdict": self.table[less],
+            "Verdict": self.table.drop(columns=["sd", "bca_low", "bca_high", "method", "test"]),
             "What else differs": self.differences,
-            "Left out": excluded.reset_index() if len(excluded) else self.excluded,
-            "Flips": flips,
+            "Left out": excluded,
+            "Flips": self.flips.assign(tasks=[_some(names, 10) for names in self.flips["tasks"]]),
             "Time and cost (side / baseline)": self.phases,
             "pass@k": self.pass_at_k,
             "Failures": self.failures,
@@ -111,22 +103,17 @@ class Comparison(Shown):
         for title, frame in tables.items():
             names = [name for name in frame if name != "versus" or len(self.verdicts) > 1]
             rows = [[_cell(value) for value in row] for row in frame[names].head(_MOST_ROWS).itertuples(index=False)]
+            more = f"… and {len(frame) - _MOST_ROWS:,} more" if len(frame) > _MOST_ROWS else ""
             if rows:
-                shown.append((title, [str(name).replace("_", " ") for name in names], rows, len(frame)))
+                shown.append((title, [str(name).replace("_", " ") for name in names], rows, more))
         return shown
 
-    def _paragraphs(self) -> list[str]:
-        return [clean(note) for note in self.notes]
-
     def __str__(self) -> str:
-        blocks = [self.headline, *self._paragraphs()]
-        for title, names, rows, total in self._sections():
-            widths = [max(len(row[i]) for row in [names, *rows]) for i in range(len(names))]
-            lines = [
-                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                for row in [names, *rows]
-            ]
-            blocks.append("\n".join([title, *(f"  {line}" for line in lines), *_more(rows, total)]))
+        blocks = [self.headline, *self.notes]
+        for title, names, rows, more in self._sections():
+            widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+            lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [names, *rows]]
+            blocks.append("\n".join([title, *(f"  {line}" for line in lines), more]).rstrip())
         return "\n\n".join(blocks)
 
     def __repr__(self) -> str:
@@ -134,20 +121,15 @@ class Comparison(Shown):
 
     def to_markdown(self) -> str:
         """Return the report as Markdown."""
-        blocks = [f"**{_mark(self.headline)}**", *map(_mark, self._paragraphs())]
-        for title, names, rows, total in self._sections():
+        blocks = [f"**{_mark(self.headline)}**", *map(_mark, self.notes)]
+        for title, names, rows, more in self._sections():
             lines = [names, ["---"] * len(names), *[[_mark(cell) for cell in row] for row in rows]]
             table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-            blocks.append("\n\n".join([f"### {title}", table, *_more(rows, total)]))
+            blocks.append(f"### {title}\n\n{table}\n\n{more}".rstrip())
         return "\n\n".join(blocks) + "\n"
 
     def _values(self) -> dict[str, Any]:
-        return {
-            "headline": self.headline,
-            "notes": self._paragraphs(),
-            "sections": self._sections(),
-            "title": repr(self),
-        }
+        return {"headline": self.headline, "notes": self.notes, "sections": self._sections(), "title": repr(self)}
 
     def _repr_html_(self) -> str:
         return render("comparison", **self._values())
@@ -162,8 +144,8 @@ class Comparison(Shown):
         return text
 
 
-def _more(rows: list[list[str]], total: int) -> list[str]:
-    return [f"… and {total - len(rows):,} more"] if total > len(rows) else []
+def _some(names: Any, most: int) -> str:
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
 def _cell(value: Any) -> str:
@@ -225,7 +207,7 @@ def compare(
     found = _pairing.sides(frame, by, baseline, outcome)
     sides = [Side(found, other, by, calibration) for other in found.others]
     for convention in (LEFT_OUT, ZERO):
-        estimates = [side.estimate(convention) for side in sides]
+        estimates = [side.estimates[convention] for side in sides]
         words = verdicts.verdicts(estimates, margin)
         corrected = holm([estimate.test[0] for estimate in estimates])
         for side, estimate, p_holm, word in zip(sides, estimates, corrected, words, strict=True):
@@ -236,51 +218,37 @@ def compare(
 
 def _assemble(found: _pairing.Sides, sides: list[Side], margin: float, outcome: str, calibration: Any) -> Comparison:
     """Put the parts of all sides together."""
-    by = sides[0].by
-    notes = list(found.notes)
-    if len(sides) > 1:
-        notes.append(
-            f"{len(sides)} comparisons at once: verdicts and p_holm are corrected (Holm 1979), intervals are not."
-        )
-    if len(found.unsided):
-        notes.append(f"{len(found.unsided):,} trials have no {by} and take no part.")
-    if any(side.scale != 1 for side in sides):
-        notes.append(
-            f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit."
-        )
-    if any(
-        side.pairs["scored"].nunique() > 1 or (side.pairs["scored"] != side.pairs["scored_baseline"]).any()
-        for side in sides
-    ):
-        notes.append("Attempts a task differ; each task weighs the same, however many attempts it had.")
     used = pd.concat([side.used for side in sides])
     used = used[~used.index.duplicated()]
-    if calibration is not None and (unknown := calibration.unknown(used)):
-        notes.append(f"{unknown:,} of the compared tasks were not calibrated on every environment.")
-    labels = [name for name in ("practice", "recorded") if used[name].any()]
-    counts = [_measures.flips(side.pairs, side.low + side.scale / 2, side.other) for side in sides]
-    ratios = [_measures.phases(side.used, found.key, found.baseline, side.other) for side in sides]
-    binary = all(side.binary for side in sides)
-    columns = [
-        *found.key,
-        "n_baseline",
-        "n",
-        "missing_baseline",
-        "missing",
-        "mean_baseline",
-        "mean",
-        "difference",
-        "difference_if_zero",
+    joined: Any = {
+        name: pd.concat({side.other: getattr(side, name) for side in sides}, names=["versus", None])
+        .reset_index("versus")
+        .reset_index(drop=True)
+        for name in ("pairs", "excluded", "differences", "phases", "flips")
+    }
+    counted = joined["pairs"][["versus", "scored", "scored_baseline"]].drop_duplicates()
+    uneven = counted["versus"].duplicated().any() or (counted["scored"] != counted["scored_baseline"]).any()
+    unknown = 0 if calibration is None else calibration.unknown(used)
+    told = [
+        (
+            len(sides) > 1,
+            f"{len(sides)} comparisons at once: verdicts and p_holm are corrected (Holm 1979), intervals not.",
+        ),
+        (
+            any(side.scale != 1 for side in sides),
+            f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit.",
+        ),
+        (uneven, "Attempts a task differ; each task weighs the same, however many attempts it had."),
+        (unknown, f"{unknown:,} of the compared tasks were not calibrated on every environment."),
     ]
+    joined["pairs"] = joined["pairs"][["versus", *found.key, *_pairing.PAIRED]]
+    passes = used if all(side.binary for side in sides) else used.iloc[:0]
     return Comparison(
-        by=by, baseline=found.baseline, margin=margin, outcome=outcome,
+        by=sides[0].by, baseline=found.baseline, margin=margin, outcome=outcome, **joined,
         table=pd.DataFrame([side.rows[convention] for side in sides for convention in (LEFT_OUT, ZERO)]),
-        pairs=pd.concat([side.pairs[columns].assign(versus=side.other) for side in sides], ignore_index=True),
-        excluded=pd.concat([side.excluded for side in sides], ignore_index=True),
-        differences=pd.concat([side.differences for side in sides], ignore_index=True),
-        phases=pd.concat(ratios, ignore_index=True), flips=pd.concat(counts, ignore_index=True),
-        failures=_measures.failures(found.trials),
-        pass_at_k=_measures.pass_at_k(used, found.key) if binary else _measures.pass_at_k(used.iloc[:0], found.key),
-        labels=labels, notes=notes, verdicts={side.other: side.rows[LEFT_OUT]["verdict"] for side in sides},
+        failures=_measures.failures(found.trials), pass_at_k=_measures.pass_at_k(passes, found.key),
+        labels=[name for name in ("practice", "recorded") if used[name].any()],
+        notes=[clean(note) for note in (*found.notes, *(note for holds, note in told if holds))],
+        verdicts={side.other: side.rows[LEFT_OUT]["verdict"] for side in sides},
         statements={side.other: side.says(margin) for side in sides},
     )  # fmt: skip

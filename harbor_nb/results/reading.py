@@ -95,8 +95,8 @@ def read_bytes(path: str) -> tuple[bytes, os.stat_result]:
             raise UnreadableError(_reason(error)) from None
 
 
-def read_struct(path: str, kind: Any) -> tuple[Any, os.stat_result]:
-    """Return a file decoded as `kind`, and its facts; one that is being written right now is read again.
+def read_struct(path: str, kind: Any) -> Any:
+    """Return a file decoded as `kind`; one that is being written right now is read again.
 
     Raises:
         UnreadableError: With the reason, in words.
@@ -104,7 +104,7 @@ def read_struct(path: str, kind: Any) -> tuple[Any, os.stat_result]:
     for left in reversed(range(_RE_READS)):
         data, facts = read_bytes(path)
         try:
-            return decode(data, kind), facts
+            return decode(data, kind)
         except ValueError as error:
             if left and time.time() - facts.st_mtime < _HALF_WRITTEN_SEC:
                 time.sleep(0.02)
@@ -116,7 +116,7 @@ def read_struct(path: str, kind: Any) -> tuple[Any, os.stat_result]:
 def read_or_none(path: str, kind: Any) -> Any:
     """Return a file decoded as `kind`, or None where it is absent or unreadable."""
     try:
-        return read_struct(path, kind)[0]
+        return read_struct(path, kind)
     except UnreadableError:
         return None
 
@@ -149,14 +149,17 @@ class JobFolder:
         """The names of its trial folders, sorted; linked ones go to `links`, and why it can't be listed to `broken`."""
         if self.only is not None or self.broken:
             return [self.only] if self.only else []
+        found: list[str] = []
         try:
             with os.scandir(self.path) as scan:
-                entries = list(scan)
+                for entry in scan:
+                    if entry.is_dir(follow_symlinks=False):
+                        found.append(entry.name)
+                    elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112 - Path.is_dir may raise
+                        self.links.append(entry.name)
         except OSError as error:
             self.broken = _reason(error)
-            return []
-        self.links = sorted(entry.name for entry in entries if entry.is_symlink() and entry.is_dir())
-        found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        self.links.sort()
         return sorted([name for name in found if name[0] != "."])
 
     def file(self, name: str) -> str:

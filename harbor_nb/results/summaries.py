@@ -5,15 +5,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from harbor_nb.errors import BadInputError
 from harbor_nb.results._pairing import counted
 from harbor_nb.results.frames import trials
+from harbor_nb.results.frames._trials import PHASES
 from harbor_nb.results.intervals import student
 
-_SECONDS = [f"{phase}_sec" for phase in ("environment_setup", "agent_setup", "agent", "verifier", "teardown", "total")]
+SECONDS = {f"{phase}_sec": phase.replace("_", " ") for phase in (*PHASES, "total")}
 _SUMS = ["tokens_in", "tokens_cached", "tokens_out", "cost_usd"]
-_NEEDED = ["status", "reward", "fault", *_SECONDS, *_SUMS]
+_NEEDED = ["status", "reward", "fault", *SECONDS, *_SUMS]
 _WHY = ["failure", "exception", "phase"]  # a frame made by hand may lack these
 _UNFINISHED = ["running", "pending"]
 
@@ -28,7 +30,16 @@ class Summary(pd.DataFrame):
     @property
     def style(self) -> Any:
         """A Styler: scores as percent with bars, faults in the theme's warning colour and in words."""
-        return styled(self)
+        fraction = bool(self["score"].dropna().between(0, 1).all())
+        scores = [name for name in self.columns if name.startswith("score") and name != "scored"]
+        formats = dict.fromkeys(scores, "{:.0%}" if fraction else "{:.3g}") | dict.fromkeys(SECONDS, "{:.1f} s")
+        formats |= dict.fromkeys(_SUMS, "{:,}") | {"cost_usd": "${:.2f}", "faults": "⚠ {}"}
+        known: Any = {name: text for name, text in formats.items() if name in self}
+        style = pd.DataFrame(self).style.hide(axis="index").format(known, na_rep="–", escape="html")
+        if fraction:
+            style = style.bar(subset=["score"], vmin=0, vmax=1, color="var(--jp-brand-color3, #90caf9)", width=90)
+        warn = "color: var(--jp-warn-color0, currentColor); font-weight: bold"
+        return style.map(lambda value: "" if pd.isna(value) else warn, subset=["faults"])
 
 
 def interval(values: np.ndarray[Any, Any], level: float = 0.95) -> tuple[float, float]:
@@ -47,8 +58,6 @@ def interval(values: np.ndarray[Any, Any], level: float = 0.95) -> tuple[float, 
         >>> [round(float(end), 4) for end in interval(np.array([1.0] * 8 + [0.0] * 2))]
         [0.4902, 0.9433]
     """
-    from scipy import stats
-
     if len(values) and np.isin(values, (0.0, 1.0)).all():
         ends = stats.binomtest(int(values.sum()), len(values)).proportion_ci(level, method="wilson")
         return float(ends.low), float(ends.high)
@@ -71,7 +80,7 @@ def _line(group: pd.DataFrame) -> dict[str, Any]:
         "score_high": high,
         "score_if_missing_zero": values.sum() / len(done) if len(done) else float("nan"),
         "faults": ", ".join(f"{name} {count}" for name, count in counts.items()) or pd.NA,
-        **{name: done[name].astype("float64").median() for name in _SECONDS},
+        **{name: done[name].astype("float64").median() for name in SECONDS},
         **{name: done[name].sum(min_count=1) for name in _SUMS},
     }
 
@@ -86,8 +95,7 @@ def summary(x: Any, by: str | Sequence[str] = ("environment", "agent")) -> Summa
     Returns:
         One row a group: n (finished trials), scored, missing, unfinished; score (the pass rate where every reward is 0
         or 1, else the mean) with its 95 % interval; the score if missing ones counted as 0; faults; the median of each
-        phase in seconds; the sums of tokens and cost in USD. docs/how-sure.md says what
-        counts as 0. `.style` shows it well.
+        phase in seconds; the sums of tokens and cost in USD. docs/how-sure.md says what counts as 0.
 
     Raises:
         BadInputError: A column that the trials do not have.
@@ -100,40 +108,10 @@ def summary(x: Any, by: str | Sequence[str] = ("environment", "agent")) -> Summa
     frame = x if isinstance(x, pd.DataFrame) else trials(x, list(dict.fromkeys([*keys, *_NEEDED, *_WHY])))
     if absent := [name for name in [*keys, *_NEEDED] if name not in frame.columns]:
         raise BadInputError(f"The frame has no column {absent[0]!r}. Give a whole trials(...) frame, or other columns.")
-    gone: dict[str, Any] = {name: pd.NA for name in _WHY if name not in frame}
-    frame = frame.assign(**gone)
+    frame = frame.reindex(columns=frame.columns.union(_WHY, sort=False))
     groups: Any = frame.groupby(keys, dropna=False, observed=True) if keys else [((), frame)]
     lines = [dict(zip(keys, names, strict=True)) | _line(group) for names, group in groups]
     result = pd.DataFrame(lines, columns=[*keys, *_line(frame.iloc[:0])])
     text = [name for name in keys if frame[name].dtype == "string"]
     kinds = dict.fromkeys([*text, "faults"], pd.StringDtype("pyarrow")) | dict.fromkeys(_SUMS[:3], "Int64")
     return Summary(result.astype(kinds))
-
-
-def styled(frame: pd.DataFrame) -> Any:
-    """Return a summary as a Styler: percent bars, faults in words and in the theme's colour.
-
-    Args:
-        frame: What `summary` gave.
-
-    Returns:
-        A pandas Styler.
-
-    Example:
-        >>> from harbor_nb.results.summaries import styled
-        >>> styled(frame)  # doctest: +SKIP
-    """
-    fraction = bool(frame["score"].dropna().between(0, 1).all())
-    scores: list[Any] = [name for name in frame.columns if name.startswith("score") and name != "scored"]
-    style = pd.DataFrame(frame).style.hide(axis="index")
-    style = style.format("{:.0%}" if fraction else "{:.3g}", subset=scores, na_rep="–")
-    style = style.format("{:.1f} s", subset=[name for name in _SECONDS if name in frame], na_rep="–")
-    style = style.format("${:.2f}", subset=["cost_usd"], na_rep="–")
-    style = style.format("{:,}", subset=[name for name in _SUMS[:3] if name in frame], na_rep="–")
-    style = style.format("⚠ {}", subset=["faults"], na_rep="–", escape="html")
-    if fraction:
-        style = style.bar(subset=["score"], vmin=0, vmax=1, color="var(--jp-brand-color3, #90caf9)", width=90)
-    warn = "color: var(--jp-warn-color0, currentColor); font-weight: bold"
-    style = style.map(lambda value: "" if pd.isna(value) else warn, subset=["faults"])
-    others: list[Any] = [name for name in frame.columns if frame[name].dtype == "string" and name != "faults"]
-    return style.format(subset=others, na_rep="–", escape="html") if others else style

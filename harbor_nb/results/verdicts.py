@@ -46,11 +46,19 @@ class Estimate:
         once = bool((self.pairs[["n_baseline", "n"]] == 1).all(axis=None))
         return self.binary and once and len(self.by_task) == len(self.pairs)
 
+    @cached_property
+    def balanced(self) -> bool:
+        """Whether both sides have about as many attempts, so that without a difference either sign is as likely."""
+        attempts = self.pairs[["n_baseline", "n"]].sum()
+        return bool(3 * attempts.min() >= 2 * attempts.max())
+
     def interval(self, level: float, *, cautious: bool = False) -> intervals.Interval:
         """Return the interval of the mean difference; `cautious` for a claim of equivalence."""
         if not len(self.d):
             return intervals.Interval(float("nan"), float("nan"), "no paired task")
-        return intervals.mean_interval(self.d, level, binary=self.single, scale=self.scale, cautious=cautious)
+        return intervals.mean_interval(
+            self.d, level, binary=self.single, scale=self.scale, cautious=cautious, balanced=self.balanced
+        )
 
     @cached_property
     def test(self) -> tuple[float, str]:
@@ -59,7 +67,8 @@ class Estimate:
             return float("nan"), "none"
         if self.single:
             return stat.mcnemar(int((self.d > 0).sum()), int((self.d < 0).sum())), "exact McNemar"
-        return stat.sign_flip(self.d), "sign-flip permutation over tasks"
+        uneven = "" if self.balanced else ", not exact: one side has more attempts"
+        return stat.sign_flip(self.d), f"sign-flip permutation over tasks{uneven}"
 
     def differs(self, alpha: float) -> bool:
         """Tell whether the (1 - alpha) interval leaves out 0."""
@@ -86,13 +95,13 @@ class Estimate:
         }  # fmt: skip
 
 
-def _claimed(estimates: list[Estimate], order: list[int], claim: Callable[[Estimate, float], bool]) -> set[int]:
-    """Return which claims hold, Holm's steps: the i-th of m at 5 % / (m - i), until one fails."""
+def _claimed(estimates: list[Estimate], by: list[float], claim: Callable[[Estimate, float], bool]) -> set[int]:
+    """Return which claims hold, Holm's steps from the least `by`: the i-th of m at 5 % / (m - i), until one fails."""
     held: set[int] = set()
-    for step, place in enumerate(order):
-        if not claim(estimates[place], 0.05 / (len(order) - step)):
+    for step, place in enumerate(np.argsort(by, kind="stable")):
+        if not claim(estimates[place], 0.05 / (len(by) - step)):
             break
-        held.add(place)
+        held.add(int(place))
     return held
 
 
@@ -108,8 +117,8 @@ def verdicts(estimates: list[Estimate], margin: float) -> list[str]:
     """
     p_values = [estimate.test[0] for estimate in estimates]
     sizes = [abs(estimate.d.mean()) if len(estimate.d) else 9e9 for estimate in estimates]
-    apart = _claimed(estimates, list(np.argsort(p_values, kind="stable")), lambda e, alpha: e.differs(alpha))
-    alike = _claimed(estimates, list(np.argsort(sizes, kind="stable")), lambda e, alpha: e.within(margin, alpha))
+    apart = _claimed(estimates, p_values, lambda estimate, alpha: estimate.differs(alpha))
+    alike = _claimed(estimates, sizes, lambda estimate, alpha: estimate.within(margin, alpha))
     words = []
     for place, estimate in enumerate(estimates):
         direction = "better" if len(estimate.d) and estimate.d.mean() > 0 else "worse"
@@ -138,30 +147,27 @@ def needs(estimate: Estimate, margin: float) -> str:
 
 def _attempts(estimate: Estimate, sd: float, wanted: int) -> str:
     """Say what more attempts on the same tasks would do: they shrink the noise of attempts, not that of tasks."""
-    pairs = estimate.pairs
-    k = min(pairs["n_baseline"].mean(), pairs["n"].mean())
     if not estimate.binary:
         return "More attempts on these tasks help only as far as the spread is noise between attempts."
-    parts = [
-        (mean * (1 - mean) / (count - 1)).where(count > 1)
-        for mean, count in ((pairs["mean_baseline"], pairs["n_baseline"]), (pairs["mean"], pairs["n"]))
-    ]
-    noise = (parts[0] + parts[1]).mean()
-    seen = bool(np.isfinite(noise))
-    between = max(sd**2 - noise, 0.0) if seen else 0.0
+    sides = [(estimate.pairs[f"mean{side}"], estimate.pairs[f"n{side}"]) for side in ("_baseline", "")]
+    here, there = (mean * (1 - mean) / (n - 1).where(n > 1) for mean, n in sides)
+    noise = (here + there).mean()
+    basis, between = "as the attempts here suggest", max(sd**2 - noise, 0.0)
+    if np.isnan(noise):
+        basis, noise, between = "if all of the spread is noise between attempts", sd**2, 0.0
     room = sd**2 * len(estimate.d) / wanted - between
     if room <= 0:
         return "More attempts on these tasks alone would not: the tasks themselves differ too much."
-    more = int(np.ceil((noise if seen else sd**2) * k / room))
-    basis = "as the attempts here suggest" if seen else "if all of the spread is noise between attempts"
+    more = int(np.ceil(noise * min(n.mean() for _, n in sides) / room))
     return f"Or about {more:,} attempts a side on each of these tasks, {basis}."
 
 
-def amount(value: float, scale: float, *, sign: bool = True) -> str:
+def amount(value: float, scale: float, *, sign: bool = True, unit: bool = True) -> str:
     """Return a difference in percentage points, or in the outcome's own unit where that is not 0..1."""
     if np.isnan(value):
         return "unknown"
-    text = f"{100 * value:{'+' if sign else ''}.1f}" if scale == 1 else f"{value:{'+' if sign else ''}.3g}"
+    plus = "+" if sign else ""
+    text = f"{100 * value:{plus}.1f}{' points' if unit else ''}" if scale == 1 else f"{value:{plus}.3g}"
     return text.replace("-", "−")
 
 
@@ -183,19 +189,16 @@ def sentence(row: Any, baseline: str, *, margin: float, scale: float, repeats: b
     Returns:
         Verdict, difference, the interval used and the number of tasks.
     """
-    unit = " points" if scale == 1 else ""
     level, low, high = (90, row.low_90, row.high_90) if "equivalent" in row.verdict else (95, row.low, row.high)
     figures = (
-        f"{amount(row.difference, scale)}{unit}, {level} % interval {amount(low, scale)} to {amount(high, scale)}, "
-        f"over {tasks(row.tasks, 'paired ')}"
+        f"{amount(row.difference, scale)}, {level} % interval {amount(low, scale, unit=False)} to "
+        f"{amount(high, scale, unit=False)}, over {tasks(row.tasks, 'paired ')}"
     )
-    limit = f"±{amount(margin, scale, sign=False)}{unit}"
+    limit = f"±{amount(margin, scale, sign=False)}"
     if repeats:
-        chance = "this is how far repeats of one setting come apart by chance"
-        if row.verdict in {"better", "worse"}:
-            chance = (
-                "more than chance usually gives: something that is not recorded differs, or it is the one in twenty"
-            )
+        chance = "more than chance usually gives: something that is not recorded differs, or it is the one in twenty"
+        if row.verdict not in {"better", "worse"}:
+            chance = "this is how far repeats of one setting come apart by chance"
         return f"Between the repeats {baseline} and {row.side} the difference is {figures}; {chance}."
     said = {
         "equivalent": f"is equivalent to {baseline} within {limit}",

@@ -1,12 +1,11 @@
 """Which tasks are valid where: the oracle must score full marks there, and doing nothing must not."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from harbor_nb._display import Shown
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _TASK = ["source", "task", "task_checksum"]
 
@@ -21,9 +20,7 @@ class Calibration(Shown):
         table: A line a task and environment: valid, reason, the lowest reward of the oracle, the highest of nop.
     """
 
-    def __init__(self, trials: "pd.DataFrame") -> None:
-        import pandas as pd
-
+    def __init__(self, trials: pd.DataFrame) -> None:
         frame = trials[trials["agent"].isin(["oracle", "nop"])].copy()
         frame[_TASK] = frame[_TASK].astype(object).fillna("").astype(str)
         rows = []
@@ -34,13 +31,13 @@ class Calibration(Shown):
             rows.append(dict(zip([*_TASK, "environment"], key, strict=True)) | figures)
         self.table = pd.DataFrame(rows, columns=[*_TASK, "environment", "valid", "reason", "oracle", "nop"])
 
-    def invalid(self, trials: "pd.DataFrame") -> "pd.DataFrame":
+    def invalid(self, trials: pd.DataFrame) -> pd.DataFrame:
         """Return the tasks that are not valid on some environment of these trials, each with its reason."""
         here = self.table[self.table["environment"].isin(trials["environment"].unique()) & ~self.table["valid"]]
         reasons = here.assign(reason="not valid on " + here["environment"] + ": " + here["reason"])
         return reasons.groupby(_TASK)["reason"].agg("; ".join).reset_index()
 
-    def unknown(self, trials: "pd.DataFrame") -> int:
+    def unknown(self, trials: pd.DataFrame) -> int:
         """Count the tasks of these trials that were not calibrated on all their environments."""
         wanted = trials[[*_TASK, "environment"]].drop_duplicates()
         found = wanted.merge(self.table, how="left", on=[*_TASK, "environment"])
@@ -53,7 +50,7 @@ class Calibration(Shown):
         return "\n".join([head, *lines, *(["  …"] if len(bad) > 20 else [])])
 
 
-def _reason(part: "pd.DataFrame", worst: Any, best: Any) -> str:
+def _reason(part: pd.DataFrame, worst: Any, best: Any) -> str:
     """Say why a task is not valid there, or nothing."""
     told = []
     for agent, rewards in (("oracle", worst), ("nop", best)):
@@ -87,7 +84,7 @@ def calibrate(tasks: Any, environments: str | Sequence[str], attempts: int = 1, 
         >>> import harbor_nb
         >>> harbor_nb.calibrate(harbor_nb.sample_tasks(), ["local", "docker"]).table  # doctest: +SKIP
     """
-    from harbor_nb.running.plans import plan as make_plan
+    from harbor_nb.running.planning import plan as make_plan
 
     jobs = make_plan(tasks, agents=["oracle", "nop"], environments=environments, attempts=attempts, **plan).launch()
     return Calibration(jobs.wait(progress=False).trials())

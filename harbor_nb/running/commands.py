@@ -20,6 +20,7 @@ _PLAIN = set(
 _ON_ENVIRONMENT = set("force_build override_cpus override_memory_mb override_storage_mb override_gpus".split())
 _FILTERS = {"task_names": "-i", "exclude_task_names": "-x", "n_tasks": "-l"}
 _PARTS = {"tasks", "datasets", "agents", "environment", "quiet"}  # quiet changes only what a terminal shows
+_STARTS = (["harbor", "run"], ["harbor", "job", "start"], ["harbor", "jobs", "start"])
 _REFUSED = {"--launch", "--upload", "--diff", "--dry-run", "--plugin", "--export-traces", "--print-config"}
 
 
@@ -83,12 +84,10 @@ def parse_command(text: str) -> tuple[dict[str, Any], bool, dict[str, str]]:
     words = shlex.split(text.replace("\\\n", " ").strip().removeprefix("$ ").removeprefix("!"))
     if words and "=" in words[0]:
         raise BadInputError(f"set {words[0].split('=')[0]} by load_env or os.environ, and paste the command without it")
-    for start in (["harbor", "run"], ["harbor", "job", "start"], ["harbor", "jobs", "start"]):
-        if words[: len(start)] == start:
-            words = words[len(start) :]
-            break
-    else:
+    given = next((len(start) for start in _STARTS if words[: len(start)] == start), 0)
+    if not given:
         raise BadInputError("paste a command that begins with 'harbor run' or 'harbor jobs start'")
+    words = words[given:]
     if wrong := _REFUSED & {word.split("=")[0] for word in words}:
         raise BadInputError(f"{', '.join(sorted(wrong))} is for Harbor's own command line; run it in a terminal")
     environ = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}

@@ -54,11 +54,10 @@ def validated(config: Mapping[str, Any]) -> Any:
 
 
 def _known_fields() -> set[str]:
-    from harbor.models.job import config as job
-    from harbor.models.trial import config as trial
+    from harbor import JobConfig
 
-    parts = (trial.EnvironmentConfig, trial.AgentConfig, trial.VerifierConfig, trial.TaskConfig, job.DatasetConfig)
-    return {name for part in (*parts, job.RetryConfig, job.JobConfig) for name in part.model_fields}
+    schema = JobConfig.model_json_schema()
+    return {name for part in (schema, *schema["$defs"].values()) for name in part.get("properties", ())}
 
 
 def absolute(part: Any, key: str = "", base: Path | None = None) -> Any:

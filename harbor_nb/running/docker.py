@@ -4,12 +4,13 @@ import dataclasses
 import inspect
 import json
 import os
-import subprocess
 from typing import Any, override
 
 from harbor.environments import factory
 from harbor.environments.docker.docker import DockerEnvironment
 from harbor.models.environment_type import EnvironmentType
+
+from harbor_nb.backends.docker_engine import run_docker
 
 
 class FastStopDockerEnvironment(DockerEnvironment):
@@ -57,9 +58,8 @@ def use_fast_stop() -> bool:
 def _compose_binary() -> tuple[str, ...] | None:
     """Give the compose plugin's own binary; a third of each call is the docker CLI finding it."""
     try:
-        asked = ["docker", "info", "--format", "{{json .ClientInfo.Plugins}}"]
-        plugins = json.loads(subprocess.run(asked, capture_output=True, timeout=10, check=False).stdout)
+        plugins = json.loads(run_docker("info", "--format", "{{json .ClientInfo.Plugins}}")[1])
         (path,) = [plugin["Path"] for plugin in plugins if plugin["Name"] == "compose" and not plugin.get("Err")]
         return (path,) if os.access(path, os.X_OK) else None
-    except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
+    except (ValueError, KeyError, TypeError):
         return None

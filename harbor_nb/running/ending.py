@@ -10,7 +10,7 @@ from pathlib import Path
 from harbor_nb.errors import JobError, ProviderError
 from harbor_nb.running import leavings
 from harbor_nb.running.launcher import collect
-from harbor_nb.running.owner import LIVE, OwnerRecord
+from harbor_nb.running.owner import OwnerRecord
 
 _POLL_SEC = 0.1
 _DELETING_SEC = (0, 1, 3)  # a vendor may list a sandbox for a moment after it was deleted
@@ -19,23 +19,20 @@ _DELETING_SEC = (0, 1, 3)  # a vendor may list a sandbox for a moment after it w
 def ask(job: Path) -> OwnerRecord | None:
     """Ask the runner of a job to end; give its record where it lives on this machine."""
     record = OwnerRecord.read(job)
-    if record is None or record.pid is None or record.state not in LIVE or not record.alive():
+    if record is None or record.pid is None or not record.lives:
         return None
     with contextlib.suppress(ProcessLookupError):
         os.kill(record.pid, signal.SIGTERM)
     return record
 
 
-def cancel(job: Path, timeout: float, force: bool) -> str:
-    """End a job and wait for it; give what can't be told of what it left, or raise with what is left."""
-    record = ask(job)
-    if record is None or record.pid is None:
-        return ""
+def cancel(job: Path, record: OwnerRecord, timeout: float, force: bool) -> str:
+    """Wait until a job has ended that was asked to; give what can't be told of what it left, or raise with that."""
     end = time.monotonic() + timeout
     while (collect(record.pid), record.alive())[1]:  # its process, not only its record: then all it holds is let go
         if time.monotonic() > end and not force:
             raise TimeoutError(f"{job.name} has not ended in {timeout:g} s; use job.cancel(force=True)")
-        if time.monotonic() > end:
+        if time.monotonic() > end and record.pid:
             os.kill(record.pid, signal.SIGKILL)
             time.sleep(_POLL_SEC)
             leavings.clear(job, record, record.environment)
@@ -59,16 +56,17 @@ def _at_vendor(job: Path, environment: str) -> tuple[list[str], str]:
     unsure = f"{job.name} has ended; whether a sandbox of it is left can't be told"
     if environment not in NAMES:
         return [], f"{unsure}: harbor_nb does not list those of {environment}"
+    mine: list[str] = []
+    unnamed = 0
     for pause in _DELETING_SEC:
         time.sleep(pause)
         try:
-            found = sandboxes(environment, jobs=job.parent)
+            rows = sandboxes(environment, jobs=job.parent).to_dict("records")
         except ProviderError as error:
             return [], f"{unsure}: {error}"
-        rows = found.to_dict("records")
+        unnamed = [row["trial"] for row in rows].count("")
         mine = [f"{environment} sandbox {row['id']}" for row in rows if Path(row["job"]).name == job.name]
         if not mine:
             break
-    number = [row["trial"] for row in rows].count("")
-    told = f"{unsure}: {environment} has {number} of Harbor's without their trial's name; see harbor_nb.sandboxes()"
-    return mine, told if number else ""
+    told = f"{unsure}: {environment} has {unnamed} of Harbor's without their trial's name; see harbor_nb.sandboxes()"
+    return mine, told if unnamed else ""

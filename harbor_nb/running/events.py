@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class EventLog:
 
     def __init__(self, job: Path) -> None:
         self._path = job / FILE
-        self._at = 0
+        self.read_bytes = 0
         self._phase: dict[str, str] = {}
 
     def add(self, event: str, **values: Any) -> None:
@@ -39,21 +40,29 @@ class EventLog:
             if event.name in _NAMES:
                 job.add_hook(event, self._hook(_NAMES[event.name]))
 
-    def phases(self) -> dict[str, str]:
-        """Give the phase that each trial is in (setup, agent, verifier; empty when ended), reading only what is new."""
+    def fresh(self) -> list[dict[str, Any]]:
+        """Give the events that were added since the last call."""
+        found: list[Any] = []
         with contextlib.suppress(OSError), self._path.open("rb") as file:
-            file.seek(self._at)
-            fresh = file.read()
-            whole = fresh[: fresh.rfind(b"\n") + 1]
-            self._at += len(whole)
+            if os.fstat(file.fileno()).st_size < self.read_bytes:  # begun anew
+                self.read_bytes = 0
+            file.seek(self.read_bytes)
+            added = file.read()
+            whole = added[: added.rfind(b"\n") + 1]
+            self.read_bytes += len(whole)
             for line in whole.splitlines():
                 with contextlib.suppress(ValueError):
-                    event = json.loads(line)
-                    phase = _PHASE_AFTER.get(event.get("event"))
-                    if event.get("event") == "job_start":  # a resumed job begins with no trial running
-                        self._phase.clear()
-                    elif phase is not None:
-                        self._phase[event["trial"]] = phase
+                    found.append(json.loads(line))
+        return [event for event in found if isinstance(event, dict)]
+
+    def phases(self) -> dict[str, str]:
+        """Give the phase that each trial is in: setup, agent, verifier; empty when it has ended."""
+        for event in self.fresh():
+            kind = str(event.get("event"))
+            if kind == "job_start":  # a resumed job begins with no trial running
+                self._phase.clear()
+            elif kind in _PHASE_AFTER:
+                self._phase[str(event.get("trial"))] = _PHASE_AFTER[kind]
         return self._phase
 
     def _hook(self, name: str) -> Any:

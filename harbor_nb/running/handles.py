@@ -1,20 +1,16 @@
 """Several jobs as one, and how a job is found again."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import overload
 
-from harbor_nb._display import Shown
 from harbor_nb.errors import JobError
-from harbor_nb.running import ending, waiting
-from harbor_nb.running.job import Job
+from harbor_nb.running import waiting
+from harbor_nb.running.job import Handled, Job
 from harbor_nb.running.owner import LIVE, live_jobs, remember_launch
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-class Jobs(Shown, Sequence[Job]):
+class Jobs(Handled, Sequence[Job]):
     """Several jobs, handled as one."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
@@ -30,46 +26,18 @@ class Jobs(Shown, Sequence[Job]):
     def __len__(self) -> int:
         return len(self._jobs)
 
+    def _each(self) -> Sequence[Job]:
+        return self._jobs
+
     @property
     def state(self) -> dict[str, str]:
         """Each job's state by its name."""
         return {job.name: job.state for job in self}
 
-    def wait(self, timeout: float | None = None, progress: bool = True) -> "Jobs":
-        """Wait until all jobs have ended; an interrupt stops the waiting, not the jobs.
-
-        Raises:
-            TimeoutError: not all ended in `timeout` seconds; they go on.
-        """
-        waiting.wait(self, timeout, progress)
-        return self
-
-    def __await__(self) -> Generator[Any, None, "Jobs"]:
-        for job in self:
-            yield from job.__await__()
-        return self
-
-    def cancel(self, timeout: float = 60, force: bool = False) -> "Jobs":
-        """Cancel every job that lives; as `Job.cancel`."""
-        for job in self:  # all are asked before one is waited for
-            ending.ask(job.path)
-        for job in self:
-            job.cancel(timeout, force)
-        return self
-
-    def trials(self) -> "pd.DataFrame":
-        """Give the trials of all jobs, one row each."""
-        from harbor_nb.results import frames
-
-        return frames.trials([job.path for job in self])
-
     def __repr__(self) -> str:
         more = len(self) - waiting.SHOWN
         shown = [repr(job) for job in self._jobs[: waiting.SHOWN]]
         return f"Jobs({', '.join(shown)}{f', and {more} more' if more > 0 else ''})"
-
-    def _repr_html_(self) -> str:
-        return waiting.table(self)
 
 
 @overload

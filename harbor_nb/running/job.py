@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from harbor_nb._display import Shown, clean
 from harbor_nb.errors import JobError
@@ -22,7 +22,76 @@ if TYPE_CHECKING:
     from harbor_nb.running.repairs import Repair
 
 
-class Job(Shown):
+class Handled(Shown):
+    """What one job and several have in common."""
+
+    def _each(self) -> "Sequence[Job]":
+        raise NotImplementedError
+
+    def wait(self, timeout: float | None = None, progress: bool = True) -> Self:
+        """Wait until every job has ended; an interrupt stops the waiting, not the jobs.
+
+        Args:
+            timeout: seconds, or None for no limit.
+            progress: show it: bars in a terminal, a widget or HTML in a notebook, lines elsewhere.
+
+        Returns:
+            The same job or jobs.
+
+        Raises:
+            TimeoutError: not all ended in time; they go on.
+
+        Example:
+            >>> launch("tasks/hello-world").wait()  # doctest: +SKIP
+        """
+        waiting.wait(self._each(), timeout, progress)
+        return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        async def until() -> Self:
+            while any(job.state in LIVE for job in self._each()):  # noqa: ASYNC110 - files of another process
+                await asyncio.sleep(waiting.POLL_SEC)
+            return self
+
+        return until().__await__()
+
+    def cancel(self, timeout: float = 60, force: bool = False) -> Self:
+        """End what runs gracefully, wait for it, and look that nothing of it is left: here, and at the vendor.
+
+        Args:
+            timeout: seconds to wait for a graceful end.
+            force: what has not ended by then is ended by SIGKILL, and what it leaves is removed.
+
+        Returns:
+            The same job or jobs; each says where it can't be told whether a sandbox is left, for want of a key for one.
+
+        Raises:
+            JobError: a runner can't be reached from here; or something is left, which the message names.
+            TimeoutError: it did not end in `timeout` seconds.
+
+        Example:
+            >>> attach("jobs/first").cancel()  # doctest: +SKIP
+        """
+        asked = [(job, ending.ask(job.path)) for job in self._each()]  # all, before one is waited for
+        for job, record in asked:
+            if record is not None:
+                job._said = ending.cancel(job.path, record, timeout, force)
+        for job in self._each():
+            if job.state == "unknown":
+                raise JobError(f"{job.name} is not run by a process of this machine; cancel it where it runs")
+        return self
+
+    def trials(self) -> "pd.DataFrame":
+        """Give the trials of every job, one row each."""
+        from harbor_nb.results import frames
+
+        return frames.trials([job.path for job in self._each()])
+
+    def _repr_html_(self) -> str:
+        return waiting.table(self._each())
+
+
+class Job(Handled):
     """One job, told from its folder; the same in the process that launched it and in any other."""
 
     def __init__(self, path: Path) -> None:
@@ -34,6 +103,9 @@ class Job(Shown):
     def name(self) -> str:
         """The job folder's name."""
         return self.path.name
+
+    def _each(self) -> "Sequence[Job]":
+        return [self]
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -84,56 +156,6 @@ class Job(Shown):
             return f"its runner died{code_told}; job.resume() goes on. It said last: {self.log(3) or 'nothing'}"
         return clean(record.error) if record and record.error and state == "failed" else None
 
-    def wait(self, timeout: float | None = None, progress: bool = True) -> "Job":
-        """Wait until the job ends; an interrupt stops the waiting, not the job.
-
-        Args:
-            timeout: seconds, or None for no limit.
-            progress: show it: bars in a terminal, a widget or HTML in a notebook, lines elsewhere.
-
-        Returns:
-            The job.
-
-        Raises:
-            TimeoutError: it did not end in time; it goes on.
-
-        Example:
-            >>> launch("tasks/hello-world").wait()  # doctest: +SKIP
-        """
-        waiting.wait([self], timeout, progress)
-        return self
-
-    def __await__(self) -> Generator[Any, None, "Job"]:
-        async def until() -> Job:
-            while self.state in LIVE:  # noqa: ASYNC110 - what changes is a file of another process
-                await asyncio.sleep(waiting.POLL_SEC)
-            return self
-
-        return until().__await__()
-
-    def cancel(self, timeout: float = 60, force: bool = False) -> "Job":
-        """End the job gracefully, wait for it, and look that nothing of it is left: here, and at the vendor.
-
-        Args:
-            timeout: seconds to wait for a graceful end.
-            force: if it has not ended by then, end it by SIGKILL and remove what it leaves.
-
-        Returns:
-            The job; it says where it can't be told whether a sandbox is left, for want of a key for one.
-
-        Raises:
-            JobError: its runner can't be reached from here; or something is left, which the message names.
-            TimeoutError: it did not end in `timeout` seconds.
-
-        Example:
-            >>> attach("jobs/first").cancel()  # doctest: +SKIP
-        """
-        if self.state in LIVE:
-            self._said = ending.cancel(self.path, timeout, force)
-        elif self.state == "unknown":
-            raise JobError(f"{self.name} is not run by a process of this machine; cancel it where it runs")
-        return self
-
     def resume(self, retry: Iterable[str] | str = (), force: bool = False) -> "Job":
         """Run what is missing, was cancelled, or failed in the named ways, with the same config; keep the rest.
 
@@ -183,12 +205,6 @@ class Job(Shown):
             raise JobError(f"{'several trials' if found else 'no trial'} {name!r} in {self.name}; there is {near}")
         return Trial(found[0])
 
-    def trials(self) -> "pd.DataFrame":
-        """Give the job's trials, one row each."""
-        from harbor_nb.results import frames
-
-        return frames.trials(self.path)
-
     def diagnose(self) -> "Diagnosis":
         """Say why trials failed, whose fault it was, and the line that mends it; see `harbor_nb.diagnose`."""
         from harbor_nb.running.diagnosis import diagnose
@@ -217,6 +233,3 @@ class Job(Shown):
         counts, told = self.counts, self.told
         done = f"{counts['completed']} of {counts['total']} trials done"
         return f"Job({clean(self.name)}: {self.state}, {done}{f'; {told}' if told else ''})"
-
-    def _repr_html_(self) -> str:
-        return waiting.table([self])

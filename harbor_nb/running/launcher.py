@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb.errors import BadInputError, JobExistsError
-from harbor_nb.running.owner import LIVE, PREFIX, OwnerRecord, remember_launch
-from harbor_nb.running.practice import handed
+from harbor_nb.practice_clouds.description import VENDORS, Practice
+from harbor_nb.running.owner import PREFIX, OwnerRecord, remember_launch
 
 if TYPE_CHECKING:
     from harbor_nb.running.job import Job
@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 _LEAST_FREE_BYTES = 100 * 2**20
 _PIPE_BYTES = 2**20
 _children: dict[int, subprocess.Popen[bytes]] = {}
-
-
-def start(
-    config: dict[str, Any], environment: str, secrets: Mapping[str, str] | None = None, fast_stop: bool = True,
-    practice: Any = None,
-) -> "Job":  # fmt: skip
-    """Make the folder of a new job and start its runner."""
-    folder = make_folder(config)
-    record = OwnerRecord.new(config["job_name"], environment, fast_stop and environment == "docker")
-    return spawn(folder, config, record, secrets, practice)
 
 
 def make_folder(config: Mapping[str, Any]) -> Path:
@@ -45,7 +35,7 @@ def make_folder(config: Mapping[str, Any]) -> Path:
         folder.mkdir()
     except FileExistsError:
         record = OwnerRecord.read(folder)
-        lives = "still runs" if record is not None and record.state in LIVE and record.alive() else "exists already"
+        lives = "still runs" if record is not None and record.lives else "exists already"
         raise JobExistsError(
             f"the job {folder} {lives}; type harbor_nb.attach({str(folder)!r}), or give another name"
         ) from None
@@ -61,7 +51,8 @@ def spawn(
     """Start the runner of a job folder; the config goes by a pipe, so no argument and no file holds a value of it."""
     from harbor_nb.running.job import Job
 
-    given_practice = handed(practice, record)
+    made = Practice.of(practice)
+    record.practice, record.plays = made is not None, made.to_json() if made is not None else None
     record.temporary = tempfile.mkdtemp(prefix=PREFIX)  # a folder without a .env; ours to remove
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(_own_paths()), "TMPDIR": record.temporary}
     known = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the runner hears it once it can answer
@@ -74,7 +65,8 @@ def spawn(
     record.own(process.pid)
     record.write(folder)  # before the config: the runner waits for that, and is the only one to write from then on
     assert process.stdin is not None
-    given = {"config": config, "secrets": dict(secrets or {}), "practice": given_practice}
+    played = record.plays if record.environment in VENDORS else None  # a rehearsal's other jobs need no cloud
+    given = {"config": config, "secrets": dict(secrets or {}), "practice": played}
     with contextlib.suppress(BrokenPipeError):  # a runner that died at once tells it in its log
         process.stdin.write(json.dumps(given, default=str).encode())
         process.stdin.close()
@@ -125,7 +117,7 @@ def launch(
     Example:
         >>> launch("tasks/hello-world").wait().trials()  # doctest: +SKIP
     """
-    from harbor_nb.running.plans import plan
+    from harbor_nb.running.planning import plan
 
     agents = [(agent, model) if model else agent]
     made = plan(tasks, agents=agents, environments=environment, name=job_name, exact_name=True, **fields)

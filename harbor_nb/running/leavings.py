@@ -4,12 +4,12 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
 
 import psutil
 
+from harbor_nb.backends.docker_engine import run_docker
 from harbor_nb.running.owner import PREFIX, OwnerRecord
 
 _LABEL = "com.docker.compose.project"
@@ -47,13 +47,10 @@ def _projects(job: Path) -> re.Pattern[str] | None:
 def docker_things(job: Path) -> list[tuple[str, str, str]]:
     """Give (kind, name, compose project) of all that docker still has of a job's trials."""
     wanted, found = _projects(job), []
-    if wanted is None or shutil.which("docker") is None:
-        return []
-    for kind, command in _LISTS.items():
-        asked = ["docker", *command, "--filter", f"label={_LABEL}"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
-        rows = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
-        found += [(kind, row[0], row[1]) for row in rows if wanted.fullmatch(row[1])]
+    for kind, command in _LISTS.items() if wanted else ():
+        _, output, _ = run_docker(*command, "--filter", f"label={_LABEL}", limit_sec=60)
+        rows = [line.split("\t") for line in output.splitlines() if "\t" in line]
+        found += [(kind, row[0], row[1]) for row in rows if wanted and wanted.fullmatch(row[1])]
     return found
 
 
@@ -76,5 +73,5 @@ def clear(job: Path, record: OwnerRecord | None, environment: str) -> list[str]:
             shutil.rmtree(own, ignore_errors=True)
     for project in {project for _, _, project in docker_things(job)} if environment == "docker" else ():
         down = "down --rmi local --volumes --remove-orphans -t 0".split()
-        subprocess.run(["docker", "compose", "-p", project, *down], capture_output=True, timeout=120, check=False)
+        run_docker("compose", "-p", project, *down, limit_sec=120)
     return removed

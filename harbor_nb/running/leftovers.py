@@ -1,6 +1,5 @@
 """Sandboxes that a killed job left running: find them, tell whose they are, end those that the user names."""
 
-import json
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from harbor_nb.backends.practice import settings
 from harbor_nb.backends.providers.base import Found
 from harbor_nb.backends.readiness import check
 from harbor_nb.errors import BadInputError, ProviderError
+from harbor_nb.results.reading import read_mapping
 from harbor_nb.running.leavings import compose_name
 from harbor_nb.running.owner import OwnerRecord, live_jobs
 
@@ -124,10 +124,7 @@ def _owner(job: Path | None) -> str:
     record = OwnerRecord.read(job)
     if record is not None:
         return {True: "live", False: "orphaned", None: "unknown"}[record.alive()]
-    try:
-        return "orphaned" if json.loads((job / "result.json").read_bytes()).get("finished_at") else "unknown"
-    except (OSError, ValueError):
-        return "unknown"
+    return "orphaned" if read_mapping(job / "result.json").get("finished_at") else "unknown"
 
 
 def terminate(which: Any, force: bool = False, jobs: str | Path = "jobs", practice: Any = None) -> "pd.DataFrame":

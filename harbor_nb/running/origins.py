@@ -10,6 +10,7 @@ from typing import Any
 from harbor_nb._display import clean
 from harbor_nb._redaction import SECRET_NAME
 from harbor_nb.errors import BadInputError
+from harbor_nb.results.reading import read_mapping
 from harbor_nb.running.configs import unstarred
 from harbor_nb.running.documents import DELETE, Document
 
@@ -106,7 +107,7 @@ def _rebuild(source: Source) -> None:
     """Take the settings that a config lost from what the trials were told, and from the lock."""
     assert source.folder is not None
     told = [config for _, config in trial_configs(source.folder)]
-    lock = _json(source.folder / "lock.json")
+    lock = read_mapping(source.folder / "lock.json")
     told = told or [entry for entry in lock.get("trials") or [] if (entry.get("task") or {}).get("path")]
     if not told:
         return
@@ -124,17 +125,9 @@ def _rebuild(source: Source) -> None:
 
 def trial_configs(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for trial in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
-        config = _json(trial / "config.json") or _json(trial / "result.json").get("config") or {}
+        config = read_mapping(trial / "config.json") or read_mapping(trial / "result.json").get("config") or {}
         if config.get("task"):
             yield trial.name, config
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _distinct(items: Iterable[Any]) -> list[Any]:

@@ -7,9 +7,10 @@ import socket
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 FILE = "harbor_nb.json"
 PREFIX = "harbor_nb-"  # of a runner's own temporary folder
@@ -21,14 +22,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def _boot_id() -> str:
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else ""
-
-
-def _pid_namespace() -> str:
-    path = Path("/proc/self/ns/pid")
-    return str(path.readlink()) if path.is_symlink() else ""
+def _place() -> dict[str, Any]:
+    """Name this machine, its start, and the container we are in."""
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    return {
+        "host": socket.gethostname(),
+        "boot_id": boot.read_text().strip() if boot.exists() else "",
+        "pid_namespace": str(namespace.readlink()) if namespace.is_symlink() else "",
+    }
 
 
 def process_started(pid: int) -> float | None:
@@ -44,8 +45,6 @@ def process_started(pid: int) -> float | None:
 
 class OwnerRecord(BaseModel):
     """What `harbor_nb.json` holds."""
-
-    model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 2
     job_name: str
@@ -74,9 +73,8 @@ class OwnerRecord(BaseModel):
         from importlib.metadata import version
 
         return cls(
-            job_name=job_name, environment=environment, host=socket.gethostname(), boot_id=_boot_id(),
-            pid_namespace=_pid_namespace(), launched_at=now(), heartbeat_at=now(), harbor_version=version("harbor"),
-            harbor_nb_version=version("harbor-nb"), fast_stop=fast_stop,
+            job_name=job_name, environment=environment, launched_at=now(), heartbeat_at=now(), fast_stop=fast_stop,
+            harbor_version=version("harbor"), harbor_nb_version=version("harbor-nb"), **_place(),
         )  # fmt: skip
 
     @classmethod
@@ -102,13 +100,19 @@ class OwnerRecord(BaseModel):
         """Name the process that runs the job."""
         self.pid, self.pid_started = pid, process_started(pid)
 
+    @property
+    def lives(self) -> bool | None:
+        """Tell whether the job lives, by its state and its runner; None when it can't be told from this machine."""
+        return self.state in LIVE and self.alive()
+
     def alive(self) -> bool | None:
         """Tell whether the runner lives; None when it can't be told from this machine."""
-        if self.boot_id != _boot_id() or not self.boot_id:
-            if self.host != socket.gethostname() or not self.boot_id:
-                return None if self.host != socket.gethostname() else self._runs()
-            return False  # this machine, started again since
-        return self._runs() if self.pid_namespace == _pid_namespace() else None
+        here = _place()
+        if self.boot_id and self.boot_id == here["boot_id"]:
+            return self._runs() if self.pid_namespace == here["pid_namespace"] else None
+        if self.host != here["host"]:
+            return None
+        return not self.boot_id and self._runs()  # else this machine was started again since
 
     def _runs(self) -> bool:
         started = process_started(self.pid) if self.pid is not None else None
@@ -137,7 +141,7 @@ def live_jobs() -> list[Path]:
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 folder = Path(note.read_text())
                 record = OwnerRecord.read(folder)
-                if record is not None and record.state in LIVE and record.alive() is not False:
+                if record is not None and record.lives is not False:
                     found.append(folder)
                 else:
                     note.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +11,12 @@ from harbor_nb._display import Shown, render
 from harbor_nb._redaction import SECRET_NAME, redactor
 from harbor_nb.errors import BadInputError, NotReadyError
 from harbor_nb.running import configs as _configs
-from harbor_nb.running.configs import LOCAL, nearest
 from harbor_nb.running.owner import OwnerRecord
 from harbor_nb.running.practice import described
 
 if TYPE_CHECKING:
     from harbor_nb.running.handles import Jobs
     from harbor_nb.running.job import Job
-
-_OURS = frozenset({"job_name", "tasks", "agents", "n_attempts", "jobs_dir", "quiet"})
 
 
 @dataclass(eq=False)
@@ -115,7 +111,7 @@ class Plan(Shown):
 
         config, named, loaded = parse_command(text)
         if not named:
-            config["job_name"] = _free_name(Path(config.get("jobs_dir") or "jobs"), config["job_name"])
+            config["job_name"] = free_name(Path(config.get("jobs_dir") or "jobs"), config["job_name"])
         return _of_config(config, fields, loaded)
 
     @classmethod
@@ -142,7 +138,7 @@ class Plan(Shown):
         config["jobs_dir"] = str(path.resolve().parent)
         record = OwnerRecord.read(path)
         fields = {"practice": record and (record.plays or record.practice)} | fields  # never at a vendor unasked
-        return _of_config(config | {"job_name": _free_name(path.resolve().parent, path.name)}, fields)
+        return _of_config(config | {"job_name": free_name(path.resolve().parent, path.name)}, fields)
 
     def launch(self, force: bool = False) -> "Jobs":
         """Start each job's runner and return at once; jobs outlive this process, not the machine or the user's session.
@@ -162,7 +158,7 @@ class Plan(Shown):
         """
         from harbor_nb.errors import JobExistsError
         from harbor_nb.running.handles import Jobs
-        from harbor_nb.running.launcher import start
+        from harbor_nb.running.launcher import make_folder, spawn
         from harbor_nb.running.previews import home, readiness
 
         refused: list[str] = []
@@ -172,8 +168,9 @@ class Plan(Shown):
             if blocked := [told for told in readiness(config, self.practice) if not (told.ready or force)]:
                 refused.append(str(blocked[0]))
                 continue
+            record = OwnerRecord.new(config["job_name"], environment, self.fast_stop and environment == "docker")
             try:
-                started.append(start(config, environment, self.secrets, self.fast_stop, self.practice))
+                started.append(spawn(make_folder(config), config, record, self.secrets, self.practice))
             except JobExistsError as error:
                 exists = error
                 refused.append(str(error))
@@ -203,7 +200,7 @@ class Plan(Shown):
         return run(self)
 
 
-def _free_name(jobs_dir: Path, name: str) -> str:
+def free_name(jobs_dir: Path, name: str) -> str:
     numbered = (f"{name}-{number}" for number in range(2, 10_000))
     return next(choice for choice in (name, *numbered) if not (jobs_dir / choice).exists())
 
@@ -234,80 +231,3 @@ def checked(
             redactor.remember(name, value)
     practice = described(practice, map(_configs.environment_of, made))
     return Plan(tuple(made), fast_stop, practice, secrets)
-
-
-def plan(
-    tasks: Any,
-    agents: Any = "oracle",
-    environments: Any = "local",
-    attempts: int = 1,
-    name: str | None = None,
-    *,
-    practice: Any = None,
-    jobs_dir: str | Path = "jobs",
-    exact_name: bool = False,
-    fast_stop: bool = True,
-    task_names: list[str] | None = None,
-    exclude_task_names: list[str] | None = None,
-    n_tasks: int | None = None,
-    **fields: Any,
-) -> Plan:
-    """Plan jobs: every agent on every task, `attempts` times, one job an environment.
-
-    Args:
-        tasks: a task folder, a folder of tasks, a dataset `name@version`, `git+URL@COMMIT#PATH`, or several of these.
-        agents: names, import paths `module:Class`, pairs of one and a model, or Harbor's `AgentConfig`s.
-        environments: one or several of `local`, `docker`, `daytona`, `e2b`, `modal`, `runloop` and others Harbor knows.
-        attempts: trials of each agent on each task.
-        name: the jobs are called `<name>-<environment>`; a time by default.
-        practice: True or a `Practice`: clouds are played by loopback servers.
-        jobs_dir: the jobs folder.
-        exact_name: call the one job `name`, without its environment.
-        fast_stop: end docker sandboxes at once after a trial; False waits 10 s for each as Harbor does.
-        task_names: patterns; only tasks with such a name.
-        exclude_task_names: patterns; no task with such a name.
-        n_tasks: at most so many tasks of the folders, and of each dataset.
-        **fields: other fields of Harbor's `JobConfig`, under Harbor's names; `environment` holds settings for all.
-
-    Returns:
-        The plan; nothing is written yet.
-
-    Raises:
-        BadInputError: an argument can't be used; the message says what to do.
-
-    Example:
-        >>> import harbor_nb
-        >>> plan(harbor_nb.sample_tasks(), agents=["oracle", "nop"]).n_trials
-        10
-    """
-    from harbor import JobConfig
-
-    from harbor_nb.running.sources import agent_config, as_list, environment_config, task_sources
-
-    for key in fields:
-        if key not in JobConfig.model_fields or key in _OURS:
-            raise BadInputError(f"unknown argument {key!r}{nearest(key, set(JobConfig.model_fields) - _OURS)}")
-    settings = fields.pop("environment", None)
-    pair = isinstance(agents, tuple) and len(agents) == 2 and isinstance(agents[0], str) and "/" in str(agents[1])
-    listed = [agent_config(agent) for agent in ([agents] if pair else as_list(agents))]
-    kinds = [environment_config(kind, settings) for kind in as_list(environments)]
-    if not kinds or not listed or not isinstance(attempts, int) or attempts < 1:
-        raise BadInputError("a plan needs at least one environment, one agent and one attempt")
-    if exact_name and len(kinds) > 1:
-        raise BadInputError("exact_name is for one environment; each job needs a name of its own")
-    sources = task_sources(tasks, task_names, exclude_task_names, n_tasks)
-    sources["datasets"] += fields.pop("datasets", [])
-    stem = name or _free_name(Path(jobs_dir).expanduser(), time.strftime("%Y-%m-%d__%H-%M-%S"))
-    shared = {key: value.model_dump(mode="json", exclude_defaults=True) if hasattr(value, "model_dump") else value
-              for key, value in fields.items()}  # fmt: skip
-    given = [
-        copy.deepcopy({
-            "job_name": stem if exact_name else f"{stem}-{kind}", "jobs_dir": str(jobs_dir), "n_attempts": attempts,
-            "quiet": True, "agents": listed, **sources, "environment": environment, **shared,
-        })
-        for kind, environment in kinds
-    ]  # fmt: skip
-    return checked(given, fast_stop, practice)
-
-
-__all__ = ["LOCAL", "Plan", "plan"]

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import socket
+import socketserver
 import struct
 import sys
 import threading
@@ -30,13 +31,6 @@ def described(practice: Any, environments: Any) -> Practice | None:
         if name not in ("local", "docker", *VENDORS):
             raise BadInputError(f"there is no practice cloud of {name}; choose among {', '.join(VENDORS)}")
     return made
-
-
-def handed(practice: Any, record: OwnerRecord) -> str | None:
-    """Label the job, and give its runner what it plays; the docker job of a rehearsal is part of the rehearsal."""
-    made = Practice.of(practice)
-    record.practice, record.plays = made is not None, made.to_json() if made is not None else None
-    return record.plays if record.environment in VENDORS else None
 
 
 @contextlib.contextmanager
@@ -66,26 +60,17 @@ def practice_cloud(description: str | None, record: OwnerRecord) -> Iterator[Non
 @contextlib.contextmanager
 def _door(path: Path, told: dict[str, dict[str, str]]) -> Iterator[None]:
     """Tell the address and the throw-away key to processes of this user; the folder is closed to all others."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen()
 
-    def answer() -> None:
-        while True:
-            try:
-                asking, _ = listener.accept()
-            except OSError:  # closed
-                return
-            with asking, contextlib.suppress(OSError):
-                peer = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-                if struct.unpack("3i", peer)[1] == os.geteuid():
-                    asking.sendall(json.dumps(told).encode())
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            peer = self.request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            if struct.unpack("3i", peer)[1] == os.geteuid():
+                self.request.sendall(json.dumps(told).encode())
 
-    threading.Thread(target=answer, name="practice-door", daemon=True).start()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        path.unlink(missing_ok=True)
+    with socketserver.UnixStreamServer(str(path), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.1,), name="practice-door", daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            path.unlink(missing_ok=True)

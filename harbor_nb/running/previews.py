@@ -1,9 +1,10 @@
 """What a plan would do, before it costs anything: trials, readiness, what similar trials took, and what to know."""
 
+import contextlib
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb._display import clean
@@ -43,21 +44,23 @@ def count_tasks(config: Mapping[str, Any]) -> int | None:
         return None
 
 
+def _people(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give each agent's name, or its import path, and its model."""
+    agents = config["agents"]
+    return [(str(one.get("name") or one.get("import_path")), str(one.get("model_name") or "")) for one in agents]
+
+
 def readiness(config: Mapping[str, Any], practice: Any = None) -> list[Any]:
     """Give the readiness of a config's environment and agents, as far as it can be told."""
     name = environment_of(config)
     # A practice cloud is made of local's sandboxes.
-    place = _tell(check, name if practice is None or name == "docker" else "local")
-    people = {(agent["name"], agent.get("model_name")) for agent in config["agents"] if agent.get("name")}
-    told = [place, *(_tell(check_agent, *who) for who in sorted(people, key=str))]
-    return [item for item in told if item is not None]
-
-
-def _tell(ask: Any, *names: Any) -> Any:
-    try:
-        return ask(*names)
-    except HarborNbError:  # an environment of Harbor's that has no record yet
-        return None
+    asked: list[Any] = [lambda: check(name if practice is None or name == "docker" else "local")]
+    asked += [partial(check_agent, *who) for who in sorted(set(_people(config))) if ":" not in who[0]]
+    told = []
+    for ask in asked:
+        with contextlib.suppress(HarborNbError):  # an environment of Harbor's that has no record yet
+            told.append(ask())
+    return told
 
 
 def _history(config: Mapping[str, Any], number: int | None) -> str:
@@ -68,26 +71,23 @@ def _history(config: Mapping[str, Any], number: int | None) -> str:
         frame = trials(config["jobs_dir"], columns="task environment agent model status total_sec cost_usd".split())
     except HarborNbError:
         return "no history"
-    people = {(agent.get("name") or str(agent.get("import_path")).rpartition(":")[2],
-               str(agent.get("model_name") or "").rpartition("/")[2]) for agent in config["agents"]}  # fmt: skip
+    people = {f"{name.rpartition(':')[2]} {model.rpartition('/')[2]}" for name, model in _people(config)}
     wanted = {Path(str(task.get("path") or task.get("name"))).name for task in config["tasks"]}
-    frame = frame[(frame["status"] == "scored") & (frame["environment"] == environment_of(config))]
-    similar = [
-        row for row in frame.astype(object).where(frame.notna(), None).to_dict("records")
-        if (row["agent"], (row["model"] or "").rpartition("/")[2]) in people
-        and (not wanted or row["task"].rpartition("/")[2] in wanted)
+    task, model = (frame[key].fillna("").str.replace(r".*/", "", regex=True) for key in ("task", "model"))
+    similar = frame[
+        (frame["status"] == "scored") & (frame["environment"] == environment_of(config))
+        & (frame["agent"] + " " + model).isin(people) & (task.isin(wanted) | (not wanted))
     ]  # fmt: skip
-    seconds, costs = (sorted(row[key] for row in similar if row[key] is not None) for key in ("total_sec", "cost_usd"))
-    if not seconds:
+    seconds, costs = similar["total_sec"].dropna(), similar["cost_usd"].dropna()
+    if seconds.empty:
         return "no history"
-    told = f"{len(seconds)} similar trials took {median(seconds):.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f})"
-    if costs:
-        told += f" and cost ${median(costs):.3f} (${costs[0]:.3f} to ${costs[-1]:.3f})"
+    told = f"{len(seconds)} similar trials took {seconds.median():.1f} s ({seconds.min():.1f} to {seconds.max():.1f})"
+    if len(costs):
+        told += f" and cost ${costs.median():.3f} (${costs.min():.3f} to ${costs.max():.3f})"
     if number:
-        width = min(number, int(config.get("n_concurrent_trials") or 4))
-        low, high = (number / width * seconds[at] for at in (0, -1))
-        told += f"; {number} trials take {low:.0f} to {high:.0f} s"
-        told += f" and cost ${number * costs[0]:.2f} to ${number * costs[-1]:.2f}" if costs else ""
+        rounds = number / min(number, int(config.get("n_concurrent_trials") or 4))
+        told += f"; {number} trials take {rounds * seconds.min():.0f} to {rounds * seconds.max():.0f} s"
+        told += f" and cost ${number * costs.min():.2f} to ${number * costs.max():.2f}" if len(costs) else ""
     return told
 
 
@@ -121,14 +121,11 @@ def preview(plan: "Plan") -> dict[str, Any]:
         told = readiness(config, plan.practice)
         exists = (Path(config["jobs_dir"]) / config["job_name"]).exists()
         said = ["a job of this name exists already; give another name"] * exists + [str(item) for item in told]
-        people = [
-            (agent.get("name") or agent.get("import_path"), agent.get("model_name")) for agent in config["agents"]
-        ]
         jobs.append({
             "name": config["job_name"], "environment": environment, "trials": plan.n_trials,
             "readiness": said, "history": _history(config, plan.n_trials),
             "ready": all(item.ready for item in told) and not exists,
-            "agents": [" ".join(str(part) for part in who if part) for who in people],
+            "agents": [" ".join(who).strip() for who in _people(config)],
         })  # fmt: skip
     return {"jobs": jobs, "notes": _notes(plan)}
 

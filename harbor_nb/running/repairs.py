@@ -145,7 +145,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         >>> import harbor_nb
         >>> harbor_nb.repair("jobs/test_auth_token_task", environment="docker").launch()  # doctest: +SKIP
     """
-    from harbor_nb.running.plans import _free_name, checked
+    from harbor_nb.running.plans import checked, free_name
 
     several = not isinstance(x, (str, Path)) and not hasattr(x, "path")
     sources, given, practice, chosen = [], [], False, settings.pop("jobs_dir", None)
@@ -161,7 +161,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         suffix = environment_of(source.config).rpartition(":")[2] if environment else "again"
         stem = f"{source.name}-{suffix}"
         for number, part in enumerate(_only(source, only), 1):
-            name = _free_name(jobs_dir, stem if number == 1 else f"{stem}-part{number}")
+            name = free_name(jobs_dir, stem if number == 1 else f"{stem}-part{number}")
             given.append({"agents": [], **part, "job_name": name, "jobs_dir": str(jobs_dir), "quiet": True})
         sources.append(source)
         practice = practice or _practised(source)

@@ -29,7 +29,7 @@ async def _beat(record: OwnerRecord, folder: Path) -> None:
         await asyncio.sleep(HEARTBEAT_SEC)
 
 
-async def work(config: Any, record: OwnerRecord, folder: Path, events: EventLog) -> None:
+async def _work(config: Any, record: OwnerRecord, folder: Path, events: EventLog) -> None:
     """Make Harbor's job and run it, with what we do faster or safer; where Harbor looks different the log says so."""
     from harbor import Job, JobConfig
 
@@ -59,54 +59,48 @@ async def work(config: Any, record: OwnerRecord, folder: Path, events: EventLog)
         await job.run()
 
 
-async def _run(given: dict[str, Any], folder: Path, record: OwnerRecord) -> None:
-    events = EventLog(folder)
+async def run(config: dict[str, Any], record: OwnerRecord, folder: Path, practice: str | None = None) -> None:
+    """Run a job to its end and write how it ended; what went wrong is raised after that."""
     beat = asyncio.create_task(_beat(record, folder))
-
-    def stop() -> None:
-        events.add("cancel" if record.state != "cancelling" else "cancel_again")
-        if record.state != "cancelling" and not job.done():  # a second cancel would change nothing for the better
-            record.state = "cancelling"
-            job.cancel()
-            record.write(folder)
-
-    state, error = "finished", None
     try:
-        with practice_cloud(given["practice"], record):
-            job = asyncio.create_task(work(given["config"], record, folder, events))
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-            await job
+        with practice_cloud(practice, record):
+            await _work(config, record, folder, EventLog(folder))
+        end(record, folder, config, "finished")
     except asyncio.CancelledError:
-        if record.state != "cancelling":  # what ended the loop itself is told by main
+        if record.state != "cancelling":  # what ended the loop itself is told by who runs it
             raise
-        state = "cancelled"
-    except Exception as raised:  # noqa: BLE001 - the record must tell how it ended
-        state, error = "failed", raised
-    beat.cancel()
-    events.add("job_end", state=state)
-    _end(record, folder, given["config"], state, error)
+        end(record, folder, config, "cancelled")
+    except Exception as error:
+        end(record, folder, config, "failed", error)
+        raise
+    finally:
+        beat.cancel()
 
 
-def _end(
+def cancel(task: "asyncio.Task[None]", record: OwnerRecord, folder: Path) -> None:
+    """Cancel the task that runs a job; a second cancel would change nothing for the better."""
+    EventLog(folder).add("cancel" if record.state in ("starting", "running") else "cancel_again")
+    if record.state in ("starting", "running"):
+        record.state = "cancelling"
+        task.cancel()
+        record.write(folder)
+
+
+def end(
     record: OwnerRecord, folder: Path, config: dict[str, Any], state: str, error: BaseException | None = None
 ) -> None:
     """Write how the job ended, once: from then on a resume may own the folder, while threads of Harbor hold us."""
     if record.exit is not None:
         return
-    if error is not None:
-        print(redact("".join(traceback.format_exception(error))))  # noqa: T201 - into harbor_nb.log
-        record.error = _told(error)
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    EventLog(folder).add("job_end", state=state)
     if not (folder / "config.json").exists():  # Harbor never came to write it; who resumes or repairs needs it
         (folder / "config.json").write_text(json.dumps(config, indent=4))
     shutil.rmtree(record.temporary, ignore_errors=True)
+    record.error = redact(f"{type(error).__name__}: {error}") if error is not None else None
     record.state, record.exit, record.heartbeat_at = state, int(state == "failed"), now()
     record.write(folder)
-
-
-def _told(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return redact(f"{type(error).__name__}: {error}")
 
 
 def main() -> int:
@@ -121,12 +115,19 @@ def main() -> int:
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     record = OwnerRecord.read(folder)
     assert record is not None
+
+    async def heard() -> None:
+        job = asyncio.create_task(run(given["config"], record, folder, given["practice"]))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, cancel, job, record, folder)
+        await job
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_EARLY))
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        asyncio.run(_run(given, folder, record))
+        asyncio.run(heard())
     except BaseException as error:  # noqa: BLE001 - SystemExit too: the record must tell how it ended
-        _end(record, folder, given["config"], "cancelled" if str(error) == _EARLY else "failed", error)
+        print(redact(traceback.format_exc()))  # noqa: T201 - into harbor_nb.log
+        end(record, folder, given["config"], "cancelled" if str(error) == _EARLY else "failed", error)
     return record.exit or 0
 
 

@@ -77,7 +77,7 @@ def agent_config(agent: Any) -> dict[str, Any]:
 
     data = _plain(agent)
     if data is None:
-        name, model = (agent, None) if isinstance(agent, str) else agent if len(as_list(agent)) == 2 else (agent, None)
+        name, model = agent if len(as_list(agent)) == 2 else (agent, None)
         if not isinstance(name, str) or not name:
             raise BadInputError(f"an agent can't be {agent!r}; give a name, or (name, model)")
         data = {"import_path" if ":" in name else "name": name} | ({"model_name": model} if model else {})

@@ -15,6 +15,8 @@ from typing import Any
 from harbor_nb.running.waiting import in_notebook
 
 _START_SEC = 20
+_CONTAINER = Path("/.dockerenv")
+_REMOTE = ("JUPYTERHUB_SERVICE_PREFIX", "SSH_CONNECTION", "KUBERNETES_SERVICE_HOST", "CODESPACES")
 _VIEW = """
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # ends with who holds the pipe
@@ -46,20 +48,27 @@ def _serve(folder: Path) -> int | None:
     return None
 
 
+def _address() -> str | None:
+    """Return where the browser finds a port of this machine, `{}` for the port; None where it most likely can't."""
+    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
+    if prefix and importlib.util.find_spec("jupyter_server_proxy"):
+        return f"{prefix}proxy/{{}}/"
+    colab = "COLAB_RELEASE_TAG" in os.environ  # it finds the port by itself
+    remote = not colab and (_CONTAINER.exists() or any(name in os.environ for name in _REMOTE))
+    return None if remote else "http://127.0.0.1:{}/"
+
+
 def view(job: Path) -> Any:
     """Show Harbor's viewer where the browser can reach it; else print the command for a terminal."""
-    folder = job.resolve().parent
-    port = _serve(folder) if in_notebook() else None
-    if port is None:
+    folder, address = job.resolve().parent, _address()
+    port = _serve(folder) if address and in_notebook() else None
+    if address is None or port is None:
         print(shlex.join(["harbor", "view", str(folder)]))  # noqa: T201 - the command is the answer
         return None
     page = f"jobs/{job.resolve().name}"
-    if os.environ.get("COLAB_RELEASE_TAG"):
+    if "COLAB_RELEASE_TAG" in os.environ:
         output = importlib.import_module("google.colab.output")
         return output.serve_kernel_port_as_iframe(port, path=f"/{page}", height="600")
     from IPython.display import IFrame
 
-    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
-    if prefix and importlib.util.find_spec("jupyter_server_proxy"):
-        return IFrame(f"{prefix}proxy/{port}/{page}", "100%", 600)
-    return IFrame(f"http://127.0.0.1:{port}/{page}", "100%", 600)
+    return IFrame(address.format(port) + page, "100%", 600)

@@ -14,22 +14,26 @@ if TYPE_CHECKING:
 
 POLL_SEC = 0.1
 SHOWN = 50
-_LINE_SEC = 5.0
-_PICTURE_SEC = 1.0
 _Draw = Callable[[], None]
 
 
 def wait(jobs: "Sequence[Job]", timeout: float | None, progress: bool) -> None:
     """Wait until all have ended; an interrupt stops the waiting, not the jobs."""
     end = None if timeout is None else time.monotonic() + timeout
-    place = _nowhere if not progress else _notebook if in_notebook() else _bars if sys.stdout.isatty() else _lines
+    place, every_sec = (
+        (_notebook, 1.0) if in_notebook() else (_bars, POLL_SEC) if sys.stdout.isatty() else (_lines, 5.0)
+    )
+    next_at = 0.0
     try:
-        with place(jobs) as draw:
+        with place(jobs) if progress else contextlib.nullcontext(lambda: None) as draw:
             while any(job.state in LIVE for job in jobs):
                 if end is not None and time.monotonic() > end:
                     raise TimeoutError(f"{', '.join(job.name for job in jobs)} still running after {timeout} s")
-                draw()
+                if time.monotonic() >= next_at:
+                    draw()
+                    next_at = time.monotonic() + every_sec
                 time.sleep(POLL_SEC)
+            draw()
     except KeyboardInterrupt:
         print("stopped waiting; the jobs go on. harbor_nb.attach() finds them again")  # noqa: T201
 
@@ -46,15 +50,15 @@ def table(jobs: "Sequence[Job]") -> str:
     return render("jobs", jobs=shown, more=max(0, len(jobs) - SHOWN))
 
 
-def _line(job: "Job") -> str:
+def _step(job: "Job") -> tuple[int, int, str]:
     counts = job.counts
+    done, total = counts["completed"], counts["total"]
     failed = f" ({counts['errored']} failed)" * (counts["errored"] > 0)
-    return f"{clean(job.name, 120)} {counts['completed']}/{counts['total']}{failed}"
+    return done, total, f"{clean(job.name, 120)} {done}/{total}{failed}"
 
 
-@contextlib.contextmanager
-def _nowhere(_: "Sequence[Job]") -> Iterator[_Draw]:
-    yield lambda: None
+def _line(jobs: "Sequence[Job]") -> str:
+    return "  ".join(_step(job)[2] for job in jobs)
 
 
 @contextlib.contextmanager
@@ -63,68 +67,52 @@ def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
     import ipywidgets as ipw
     from IPython.display import display
 
-    wide = ipw.Layout(width="auto")
-    bars = [ipw.IntProgress(layout=wide, style={"description_width": "initial"}) for _ in jobs[:SHOWN]]
-    box = ipw.VBox(bars, layout=wide)
-    view = {
-        "application/vnd.jupyter.widget-view+json": {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    }
+    progress = ipw.HTML()
+    model = {"version_major": 2, "version_minor": 0, "model_id": progress.model_id}
+    view = {"application/vnd.jupyter.widget-view+json": model}
 
     def picture() -> dict[str, Any]:
-        for job, bar in zip(jobs, bars, strict=False):
-            counts = job.counts
-            bar.max, bar.value, bar.description = (
-                counts["total"] or 1,
-                counts["completed"],
-                f"{_line(job)}, {job.state}",
-            )
-        return {"text/html": table(jobs), "text/plain": "  ".join(map(_line, jobs))}
+        progress.value = table(jobs)
+        return {"text/html": progress.value, "text/plain": _line(jobs)}
 
-    shown = picture()
-    handle = display(shown | view, raw=True, display_id=True)
-    next_at = time.monotonic() + _PICTURE_SEC
+    shown = [picture()]
+    handle = display(shown[0] | view, raw=True, display_id=True)
 
     def draw() -> None:
-        nonlocal shown, next_at
-        if time.monotonic() >= next_at and (fresh := picture()) != shown:
+        if (fresh := picture()) != shown[0]:
+            shown[0] = fresh
             handle.update(fresh | view, raw=True)
-            shown, next_at = fresh, time.monotonic() + _PICTURE_SEC
 
     try:
         yield draw
     finally:
         handle.update(picture(), raw=True)
-        for widget in (*bars, *(bar.style for bar in bars), box, wide):  # a saved notebook needs no model
+        for widget in (progress, progress.layout, progress.style):  # a saved notebook needs no model
             widget.close()
 
 
 @contextlib.contextmanager
 def _bars(jobs: "Sequence[Job]") -> Iterator[_Draw]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
+    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()) as bars:
         tasks = [(job, bars.add_task(job.name, total=None)) for job in jobs]
 
         def draw() -> None:
             for job, task in tasks:
-                counts = job.counts
-                said = f"{job.name} {job.state}" + f", {counts['errored']} failed" * (counts["errored"] > 0)
-                bars.update(task, completed=counts["completed"], total=counts["total"] or None, description=said)
+                done, total, told = _step(job)
+                bars.update(task, completed=done, total=total or None, description=f"{told}, {job.state}")
 
         yield draw
-        draw()
 
 
 @contextlib.contextmanager
 def _lines(jobs: "Sequence[Job]") -> Iterator[_Draw]:
-    shown, next_at = "", 0.0
+    shown = [""]
 
-    def draw(pause: float = _LINE_SEC) -> None:
-        nonlocal shown, next_at
-        if time.monotonic() >= next_at and (said := "  ".join(map(_line, jobs))) != shown:
+    def draw() -> None:
+        if (said := _line(jobs)) != shown[0]:
+            shown[0] = said
             print(said, flush=True)  # noqa: T201 - the progress that was asked for
-            shown, next_at = said, time.monotonic() + pause
 
     yield draw
-    next_at = 0
-    draw()

@@ -8,12 +8,12 @@ import traitlets as t
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
-from harbor_nb.widgets.parts import Panel, call
+from harbor_nb.widgets.parts import TrialsPanel, wrap
 
 FACTORS = ("environment", "agent", "model", "job")
 
 
-class CompareView(Panel):
+class CompareView(TrialsPanel):
     """The comparison with its verdict, exclusions, flips and plots; pick factor, baseline and margin.
 
     Args:
@@ -30,8 +30,6 @@ class CompareView(Panel):
     comparison = t.Any(None, allow_none=True, help="The Comparison that is shown.")
 
     def __init__(self, trials: Any = "jobs", by: str = "environment", margin: float = 0.05) -> None:
-        self._source = trials
-        self._frame: Any = None
         self._choosing = threading.RLock()
         narrow = ipw.Layout(width="16em")
         self._by = ipw.Dropdown(options=FACTORS, value=by, description="Compare by", layout=narrow)
@@ -39,46 +37,33 @@ class CompareView(Panel):
         self._margin = ipw.BoundedFloatText(
             margin, min=0.001, max=1, step=0.01, description="Margin", layout=ipw.Layout(width="8em")
         )
-        self._again = ipw.Button(description="Refresh", tooltip="Read the jobs again")
-        self._shown, self._plot = ipw.HTML(), ipw.HTML()
-        controls = ipw.HBox([self._by, self._baseline, self._margin, self._again]).add_class("hnb-wrap")
-        super().__init__(controls, self._shown, self._plot.add_class("hnb-picture"))
-        self._by.observe(lambda _: self._levels(), "value")
-        for field in (self._by, self._baseline, self._margin):
-            field.observe(lambda _: self._behind(self.refresh), "value")
-        self._again.on_click(lambda _: self._behind(lambda: self.show(self._source)))
-        if trials is not None:
-            self.show(trials)
-
-    def show(self, trials: Any) -> None:
-        """Compare other trials from now on."""
-        self._source, self._frame = trials, self._read(trials)
-        if self._frame is not None:
-            self._levels()
-            self.refresh()
+        self._again = self._button("Refresh", "Read the jobs again", lambda: self.show(self._source))
+        self._shown, self._plot = ipw.HTML(), ipw.HTML().add_class("hnb-picture")
+        self._by.observe(lambda _: self._opened(), "value")
+        self._follow(self.refresh, self._by, self._baseline, self._margin)
+        controls = wrap(self._by, self._baseline, self._margin, self._again)
+        super().__init__(trials, controls, self._shown, self._plot)
 
     def refresh(self) -> None:
         """Compare anew with the settings as they stand."""
         from harbor_nb.results.comparison import compare
 
         turn, (by, baseline, margin) = self._next(self._by, self._baseline, self._margin)
-        source = "trials" if hasattr(self._source, "columns") else str(self._source)
-        told = {"by": by, "baseline": baseline, "margin": margin if margin != 0.05 else None}
-        line = call("compare", source, **told)
+        line = self._spelled("compare", by=by, baseline=baseline, margin=margin if margin != 0.05 else None)
         try:
-            made = compare(self._frame, by=by, baseline=baseline, margin=margin)
+            made = compare(self._all, by=by, baseline=baseline, margin=margin)
             shown, plot = made._repr_html_(), made.plot().svg
         except HarborNbError as error:
             made, shown, plot = None, render("widgets_says", text=str(error), kind="note"), ""
         if turn == self._turn:  # else the settings have changed meanwhile
-            self._show_code(line.replace('"trials"', "trials", 1) if hasattr(self._source, "columns") else line)
+            self._show_code(line)
             self.comparison, self._shown.value, self._plot.value = made, shown, plot
             self._update_snapshot()
 
-    def _levels(self) -> None:
+    def _opened(self) -> None:
         with self._choosing:  # the folder is read behind; what a person has chosen meanwhile stays
-            if self._frame is not None and self._by.value in self._frame:
-                levels = sorted(str(level) for level in self._frame[self._by.value].dropna().unique())
+            if self._all is not None and self._by.value in self._all:
+                levels = sorted(str(level) for level in self._all[self._by.value].dropna().unique())
                 chosen = self._baseline.value
                 self._baseline.options = [("automatic", None), *((clean(level, 80), level) for level in levels)]
                 first = 0 if "docker" in levels or not levels else 1
@@ -88,8 +73,8 @@ class CompareView(Panel):
         table = getattr(self.comparison, "table", None)
         if table is None:
             return {"columns": [], "rows": [], "text": self.about}
-        rows = table.reset_index().astype(str).to_numpy().tolist()
-        return {"columns": list(table.reset_index().columns), "rows": rows, "text": str(self.comparison)}
+        told = table.reset_index().astype(str)
+        return {"columns": list(told), "rows": told.to_numpy().tolist(), "text": str(self.comparison)}
 
     def __repr__(self) -> str:
         return f"CompareView(by={self._by.value!r})"

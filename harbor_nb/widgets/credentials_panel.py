@@ -8,7 +8,7 @@ import ipywidgets as ipw
 from harbor_nb._display import render
 from harbor_nb._redaction import redactor
 from harbor_nb.errors import CredentialsError
-from harbor_nb.widgets.parts import Panel, Secret, call
+from harbor_nb.widgets.parts import Panel, Secret, call, wrap
 
 _ACTIONS = [
     ["use", "Use in this session", "Set it in this kernel only; jobs launched from here get it"],
@@ -36,14 +36,11 @@ class CredentialsPanel(Panel):
         self._table = ipw.HTML()
         self._secret = Secret(actions=_ACTIONS)
         self._secret.on_msg(self._typed)
-        self._load = ipw.Button(description="Load .env", tooltip="Load the .env file again")
-        self._live = ipw.Button(description="Check live", tooltip="Try the keys of the chosen environment now")
+        load = self._button("Load .env", "Load the .env file again", self.refresh)
+        live = self._button("Check live", "Try the keys of the chosen environment now", self.check_live)
         self._which = ipw.Dropdown(description="Environment", options=[])
         self._answer = ipw.HTML()
-        actions = ipw.HBox([self._load, self._which, self._live]).add_class("hnb-wrap")
-        super().__init__(self._table, self._secret, actions, self._answer)
-        self._load.on_click(lambda _: self._behind(self.refresh))
-        self._live.on_click(lambda _: self.check_live())
+        super().__init__(self._table, self._secret, wrap(load, self._which, live), self._answer)
         self._names()
         self.refresh()
 
@@ -58,18 +55,15 @@ class CredentialsPanel(Panel):
             self._table.value = render("widgets_says", text=str(error), kind="note")
 
     def check_live(self) -> None:
-        """Try the chosen environment's keys against the vendor now, without blocking the kernel."""
+        """Try the chosen environment's keys against the vendor now."""
         from harbor_nb.backends.readiness import check
 
         name = self._which.value
         self._show_code(call("check", name, live=True))
         self._say(f"Asking {name} …")
 
-        def done(readiness: Any) -> None:
-            self._answer.value = readiness._repr_html_()
-            self._say("")
-
-        self._behind(lambda: check(name, live=True), done)
+        self._answer.value = check(name, live=True)._repr_html_()
+        self._say("")
 
     def _names(self) -> None:
         from harbor_nb.backends.catalog import RECORDS
@@ -82,28 +76,26 @@ class CredentialsPanel(Panel):
         self._secret.name = next((name for record in cloud.values() for name in record.missing()), "")
 
     def _typed(self, _: Any, message: dict[str, Any], __: Any) -> None:
+        from harbor_nb.credentials import save_env
+
         name, value = str(message.get("name", "")).strip(), str(message.pop("value", "") or "").strip()
         if not name.isidentifier() or not value:
             self._say("Give a name such as DAYTONA_API_KEY, and a value.", "error")
             return
         redactor.remember(name, value)
+        line, said = f'os.environ["{name}"] = getpass()', "this session, until the kernel ends; not in a file"
         try:
-            self._take(name, value, bool(message.get("action") == "save"))
+            if message.get("action") == "save":
+                said = f"{os.path.relpath(save_env({name: value}, self._path))} and in this session"
+                line = f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()'
+            else:
+                os.environ[name] = value
         except CredentialsError as error:
             self._say(str(error), "error")
-
-    def _take(self, name: str, value: str, save: bool) -> None:
-        from harbor_nb.credentials import save_env
-
-        if save:
-            said = os.path.relpath(save_env({name: value}, self._path)) + " and"
-            line = f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()'
-        else:
-            os.environ[name] = value
-            line, said = f'os.environ["{name}"] = getpass()', "this session, until the kernel ends; not in a file"
+            return
         self.refresh()
         self._show_code(line)
-        self._say(f"{name} is in {said}{' in this session' if save else ''}.", "done")
+        self._say(f"{name} is in {said}.", "done")
 
     def _picture(self) -> dict[str, Any]:
         names = [name for name in self._secret.names if os.environ.get(name)]

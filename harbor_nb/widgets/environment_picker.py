@@ -9,7 +9,7 @@ import ipywidgets as ipw
 import traitlets as t
 
 from harbor_nb._display import render
-from harbor_nb.widgets.parts import Panel, call
+from harbor_nb.widgets.parts import Panel, call, wrap
 
 
 class EnvironmentPicker(Panel):
@@ -36,14 +36,11 @@ class EnvironmentPicker(Panel):
         self._records: dict[str, dict[str, Any]] = {}
         self._list = ipw.VBox().add_class("hnb-envs")
         self._more = ipw.Accordion([ipw.VBox().add_class("hnb-envs")], titles=["More that Harbor knows"])
-        self._live = ipw.Button(description="Check live", tooltip="Ask the engine or the vendor's API now")
-        self._again = ipw.Button(description="Refresh", tooltip="Look again at what is installed and set")
+        live = self._button("Check live", "Ask the engine or the vendor's API now", self.check_live)
+        again = self._button("Refresh", "Look again at what is installed and set", self.refresh)
         self._guide = ipw.HTML()
-        buttons = ipw.HBox([self._live, self._again]).add_class("hnb-wrap")
-        super().__init__(self._list, self._more, self._guide, buttons)
-        self._live.on_click(lambda _: self.check_live())
+        super().__init__(self._list, self._more, self._guide, wrap(live, again))
         self._more.observe(lambda change: change["new"] == 0 and self._behind(self._show_others), "selected_index")
-        self._again.on_click(lambda _: self._behind(self.refresh))
         self.value = tuple(value)
         self.refresh()
 
@@ -71,18 +68,17 @@ class EnvironmentPicker(Panel):
 
     def check_live(self) -> None:
         """Ask the engines and vendors of the chosen environments, side by side, without blocking the kernel."""
-        from harbor_nb.backends.readiness import check
-
         self._show_code("; ".join(call("check", name, live=True) for name in self.value))
         for name in self.value:
             self._draw(name, state="checking")
+            self._behind(partial(self._ask, name))
 
-            def done(readiness: Any, name: str = name) -> None:
-                self._records[name] = _told(name, readiness, live=True)
-                self._draw(name)
-                self._update_snapshot()
+    def _ask(self, name: str) -> None:
+        from harbor_nb.backends.readiness import check
 
-            self._behind(partial(check, name, live=True), done)
+        self._records[name] = _told(name, check(name, live=True), live=True)
+        self._draw(name)
+        self._update_snapshot()
 
     def _row(self, name: str) -> ipw.HBox:
         if name not in self._boxes:
@@ -125,6 +121,6 @@ class EnvironmentPicker(Panel):
 def _told(name: str, found: Any, live: bool) -> dict[str, Any]:
     from harbor_nb.backends.catalog import record
 
-    keys = " or ".join(" + ".join(group) for group in record(name).credentials)
+    one = record(name)
     readiness = {"ready": found.ready, "reason": found.reason, "fix": found.fix, "live": live}
-    return record(name)._asdict() | {"credentials": keys, "needs_key": bool(keys), **readiness}
+    return one._asdict() | {"credentials": one.choices, "needs_key": one.needs_key, **readiness}

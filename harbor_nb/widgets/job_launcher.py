@@ -12,7 +12,7 @@ from harbor_nb._display import render
 from harbor_nb.errors import HarborNbError
 from harbor_nb.samples import sample_tasks
 from harbor_nb.widgets.environment_picker import EnvironmentPicker
-from harbor_nb.widgets.parts import Panel, call, literal
+from harbor_nb.widgets.parts import Panel, call, literal, wrap
 
 _SAMPLES = "sample tasks"  # how the form names the folder that sample_tasks() gives
 _PAUSE_SEC = 0.4  # of quiet typing before the plan is drawn anew
@@ -67,22 +67,22 @@ class JobLauncher(Panel):
         self.picker.layout.margin = "0"
         self.picker._code.layout.display = "none"  # the form's own line says it
         number = ipw.Layout(width="9em")
-        self._attempts = ipw.BoundedIntText(1, min=1, max=1000, description="Attempts", layout=number)
-        self._concurrent = ipw.BoundedIntText(4, min=1, max=500, description="Concurrency", layout=number)
-        self._timeouts = ipw.BoundedFloatText(1.0, min=0.01, max=100, description="Timeouts ×", layout=number)
-        self._name = ipw.Text(description="Job name", placeholder="made for you", layout=ipw.Layout(flex="1 1 16em"))
+        self._fields = {
+            "attempts": ipw.BoundedIntText(1, min=1, max=1000, description="Attempts", layout=number),
+            "n_concurrent_trials": ipw.BoundedIntText(4, min=1, max=500, description="Concurrency", layout=number),
+            "timeout_multiplier": ipw.BoundedFloatText(1.0, min=0.01, max=100, description="Timeouts ×", layout=number),
+            "name": ipw.Text(description="Job name", placeholder="made for you", layout=ipw.Layout(flex="1 1 16em")),
+        }
         self._practice = ipw.Checkbox(description="Practice clouds on this machine, no account", indent=False)
         self._preview = ipw.HTML()
         self._launch = ipw.Button(description="Launch", button_style="primary", icon="play", disabled=True)
-        numbers = ipw.HBox([self._attempts, self._concurrent, self._timeouts, self._name]).add_class("hnb-wrap")
-        self._folders = ipw.Accordion(children=[self._browse], titles=("Browse folders",), selected_index=None)
-        columns = [ipw.VBox([self._tasks, self._folders]), ipw.VBox([self._agents, self._add])]
+        folders = ipw.Accordion(children=[self._browse], titles=("Browse folders",), selected_index=None)
+        columns = [ipw.VBox([self._tasks, folders]), ipw.VBox([self._agents, self._add])]
         form = ipw.HBox(columns).add_class("hnb-form")
+        numbers = wrap(*self._fields.values())
         super().__init__(form, self.picker, self._practice, numbers, self._preview, self._launch)
-        for field in (self._tasks, self._agents, self._attempts, self._concurrent, self._timeouts, self._name):
+        for field in (self._tasks, self._agents, *self._fields.values(), self._practice, self.picker):
             field.observe(self._changed, "value")
-        self._practice.observe(self._changed, "value")
-        self.picker.observe(self._changed, "value")
         self._add.observe(self._add_agent, "value")
         self._browse.observe(lambda change: self._go(change["new"]) if change["new"] else None, "value")
         self._launch.on_click(lambda _: self.launch())
@@ -92,34 +92,35 @@ class JobLauncher(Panel):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of `harbor_nb.plan` as the form stands."""
-        agents: list[Any] = []
-        for line in self._agents.value.splitlines():
-            words = line.split()
-            agents += [words[0] if len(words) == 1 else (words[0], words[1])] if words else []
+        lines = [line.split() for line in self._agents.value.splitlines() if line.strip()]
+        agents: list[Any] = [words[0] if len(words) == 1 else (words[0], words[1]) for words in lines]
+        told = {name: field.value for name, field in self._fields.items()}
         return {
             "agents": agents or ["oracle"],
             "environments": list(self.picker.value),
-            "attempts": self._attempts.value,
-            "name": self._name.value.strip() or None,
-            "practice": self._practice.value or None,
-            "n_concurrent_trials": self._concurrent.value,
-            "timeout_multiplier": self._timeouts.value if self._timeouts.value != 1 else None,
+            **{name: value for name, value in told.items() if value and (name, value) != ("timeout_multiplier", 1)},
+            **({"practice": True} if self._practice.value else {}),
             "jobs_dir": str(self._jobs_dir),
         }
 
-    def refresh(self) -> None:
-        """Make the plan anew and show it."""
-        from harbor_nb.running.plans import plan
+    def refresh(self) -> Any:
+        """Make the plan anew, show it and return it; None while it can't be made."""
+        from harbor_nb.running.planning import plan
 
         turn, (typed,) = self._next(self._tasks)
         settings, (tasks, spelled) = self.settings, _spelled(typed.strip())
         line = call("plan", None, **settings) + ".launch()"
         self._show_code(line.replace("(None", f"({spelled}", 1))
+        made, shown = None, ""
         try:
-            made = plan(tasks, **{name: value for name, value in settings.items() if value is not None})
-            self._settle(turn, made, made._repr_html_())
+            made = plan(tasks, **settings)
+            shown = made._repr_html_()
         except HarborNbError as error:
-            self._settle(turn, None, render("widgets_says", text=str(error), kind="error"))
+            shown = render("widgets_says", text=str(error), kind="error")
+        if turn == self._turn:  # else a later plan is on its way
+            self.plan, self._preview.value = made, shown
+            self._launch.disabled = made is None or self._busy.locked()
+        return made
 
     def launch(self) -> None:
         """Launch the plan; a second click while the first is at work, or while the job lives, starts nothing."""
@@ -128,43 +129,31 @@ class JobLauncher(Panel):
         self._launch.disabled = True
         self._say("Starting …")
 
-        def work() -> Any:
-            try:
-                if self.plan is None:
-                    self.refresh()
-                plan = self.plan
-                return plan.launch() if plan is not None else None
-            finally:
-                again = threading.Timer(_AGAIN_SEC, self._ready)
-                again.daemon = True
-                again.start()
+        self._behind(self._start)
 
-        def done(jobs: Any) -> None:
-            if jobs is None:
+    def _start(self) -> None:
+        try:
+            plan = self.plan or self.refresh()
+            if plan is None:
+                self._say("")
                 return
-            self.jobs = jobs
-            names = ", ".join(job.name for job in jobs)
-            self._say(f"Launched {names}. It goes on without this notebook; harbor_nb.attach() finds it again.", "done")
-            if self._on_launch:
-                self._on_launch(jobs)
-
-        self._behind(work, done)
+            self.jobs = plan.launch()
+        finally:
+            _later(_AGAIN_SEC, self._ready)
+        names = ", ".join(job.name for job in self.jobs)
+        self._say(f"Launched {names}. It goes on without this notebook; harbor_nb.attach() finds it again.", "done")
+        if self._on_launch:
+            self._on_launch(self.jobs)
 
     def _ready(self) -> None:
         self._busy.release()
         self._launch.disabled = self.plan is None
 
-    def _settle(self, turn: int, plan: Any, preview: str) -> None:
-        if turn == self._turn:  # else a later plan is on its way
-            self.plan, self._preview.value = plan, preview
-            self._launch.disabled = plan is None or self._busy.locked()
-
     def _changed(self, _: Any) -> None:
+        self.plan, self._launch.disabled = None, True  # Launch takes the form as it stands, never the plan before
         if self._timer:
             self._timer.cancel()
-        self._timer = threading.Timer(_PAUSE_SEC, lambda: self._behind(self.refresh))
-        self._timer.daemon = True
-        self._timer.start()
+        self._timer = _later(_PAUSE_SEC, lambda: self._behind(self.refresh))
 
     def _add_agent(self, change: dict[str, Any]) -> None:
         if change["new"]:
@@ -182,22 +171,28 @@ class JobLauncher(Panel):
         except OSError as error:
             self._say(f"can't list {folder}: {error.strerror}", "error")
             return
-        marked: list[tuple[str, str]] = [
-            (f"{child.name}{'  (task)' if (child / 'task.toml').exists() else '/'}", str(child)) for child in inside
-        ]
         if (folder / "task.toml").exists():
-            marked.clear()
+            inside = []
+        kinds = [(child, "  (task)" if (child / "task.toml").exists() else "/") for child in inside]
+        marked = [(f"{child.name}{kind}", str(child)) for child, kind in kinds]
         self._browse.options = [(f"in {folder}", ""), ("../", str(folder.parent)), *marked[:500]]
         self._browse.value = ""
         places = [str(folder), *(path for _, path in marked[:100])]
         self._tasks.options = [_SAMPLES, *(_named(Path(place)) for place in places)]
 
     def _picture(self) -> dict[str, Any]:
-        rows = [[name, value] for name, value in self.settings.items() if value is not None]
+        rows = list(map(list, self.settings.items()))
         return {"columns": ["setting", "value"], "rows": [["tasks", self._tasks.value], *rows], "text": self.about}
 
     def __repr__(self) -> str:
         return f"JobLauncher({self.code})"
+
+
+def _later(seconds: float, work: Callable[[], Any]) -> threading.Timer:
+    timer = threading.Timer(seconds, work)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _named(folder: Path) -> str:

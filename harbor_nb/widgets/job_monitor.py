@@ -4,20 +4,22 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
 import traitlets as t
 
-from harbor_nb._display import render
+from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
-from harbor_nb.widgets.parts import Panel, Pulse, Table, call
+from harbor_nb.widgets.parts import Panel, Pulse, call, wrap
+from harbor_nb.widgets.table import Table, clean_cells
 from harbor_nb.widgets.watching import FINAL, Watch, known
 
 _TICK_SEC = 0.5
 _PICTURE_TICKS = 10  # the saved picture is drawn anew every so many ticks
 COLUMNS = [
-    {"label": "trial", "width": "minmax(16em, 2fr)"},
+    {"label": "trial", "width": "minmax(20em, 3fr)"},
     {"label": "task", "width": "minmax(11em, 1.5fr)"},
     {"label": "agent", "width": "minmax(6em, 1fr)"},
     {"label": "state", "kind": "state", "width": "11em"},
@@ -52,14 +54,12 @@ class JobMonitor(Panel):
         self._faults = ipw.HTML()
         self._table = Table(columns=COLUMNS, label="Trials", noun="trial", empty="No trial has started yet")
         self._which = ipw.Dropdown(description="Job", layout=ipw.Layout(width="22em", display="none"))
-        self._cancel = ipw.Button(description="Cancel", tooltip="Stop gracefully; sandboxes are removed", icon="stop")
-        self._resume = ipw.Button(
-            description="Resume", tooltip="Run what is missing, was cancelled or failed", icon="play"
-        )
+        self._cancel = ipw.Button(tooltip="Stop gracefully; sandboxes are removed", icon="stop")
+        self._resume = ipw.Button(tooltip="Run what is missing, was cancelled or failed", icon="play")
         self._kind = ipw.ToggleButtons(options=["agent", "verifier", "trial"], description="Log")
         self._log = ipw.HTML()
         self._detail = ipw.VBox([self._kind, self._log], layout=ipw.Layout(display="none"))
-        actions = ipw.HBox([self._which, self._cancel, self._resume, self._pulse]).add_class("hnb-wrap")
+        actions = wrap(self._which, self._cancel, self._resume, self._pulse)
         self._body = ipw.VBox([actions, self._faults, self._table, self._detail])
         super().__init__(self._bars, self._body)
         self._cancel.on_click(lambda _: self._act("cancel"))
@@ -67,6 +67,7 @@ class JobMonitor(Panel):
         t.link((self._table, "selected"), (self, "selected"))
         self.observe(lambda _: self._show_log(), "selected")
         self._kind.observe(lambda _: self._show_log(), "value")
+        self._which.observe(lambda _: self._name_buttons(), "value")
         self.watch(jobs)
 
     def watch(self, jobs: Any = None) -> None:
@@ -74,17 +75,18 @@ class JobMonitor(Panel):
         self.stop()
         found = _jobs(jobs)
         self._watches = [Watch(job) for job in found]
-        self._cells: dict[tuple[str, str], list[Any]] = {}
+        self._cells: dict[str, list[Any]] = {}
+        self._at: dict[str, tuple[Watch, str]] = {}
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
         self._which.value = self._which.options[0]
+        self._name_buttons()
         self._body.layout.display, self._which.layout.display = ("" if len(names) > n else "none" for n in (0, 1))
-        paths = [str(job.path) for job in found]
+        paths = [_short(job.path) for job in found]
         self._show_code(call("attach", *paths) if len(paths) < 2 else call("JobMonitor", paths))
         self._tick(0)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, args=(self._stop,), daemon=True, name="harbor_nb monitor")
-        self._thread.start()
+        stop = self._stop = threading.Event()
+        self._thread = self._behind(lambda: self._keep_looking(stop))
 
     def stop(self) -> None:
         """Follow no longer; the jobs go on."""
@@ -102,7 +104,7 @@ class JobMonitor(Panel):
         """Whether every job has come to its end."""
         return all(watch.state in FINAL for watch in self._watches)
 
-    def _follow(self, stop: threading.Event) -> None:
+    def _keep_looking(self, stop: threading.Event) -> None:
         number, pause = 0, _TICK_SEC
         while not stop.wait(pause) and not self.done:
             number += 1
@@ -126,38 +128,40 @@ class JobMonitor(Panel):
             self._update_snapshot()
 
     def _draw(self) -> None:
-        faults = Counter[Any]()
+        faults, fresh = Counter[Any](), []
         for watch in self._watches:
             touched, watch.touched = watch.touched, {}
-            for trial in touched:
-                self._cells[watch.name, trial] = self._row(watch, trial)
+            fresh += [(watch, trial, self._row(watch, trial)) for trial in touched]
             for row in watch.rows.values():
                 if row["exception"] and row["exception"] != "CancelledError":
                     faults[known(row["exception"], row["message"], watch.environment) or row["exception"]] += 1
+        keys = clean_cells([cells[0] for _, _, cells in fresh])  # as the browser will name them
+        self._at |= {key: (watch, trial) for key, (watch, trial, _) in zip(keys, fresh, strict=True)}
+        self._cells |= {cells[0]: cells for _, _, cells in fresh}
         self._table.show(list(self._cells.values()))
-        self._bars.value = render("widgets_jobs", jobs=[self._job(watch) for watch in self._watches])
-        self._faults.value = render("widgets_faults", faults=[_fault(key, n) for key, n in faults.most_common(5)])
-        live = [watch for watch in self._watches if watch.state not in FINAL]
-        self._cancel.disabled = not live
-        undone = [watch.counts() for watch in self._watches if watch not in live]
+        self._bars.value = render("widgets_jobs", jobs=self._watches)
+        self._faults.value = render("widgets_faults", faults=faults.most_common(5))
+        self._cancel.disabled = all(watch.state in FINAL for watch in self._watches)
+        undone = [watch.counts() for watch in self._watches if watch.state in FINAL]
         self._resume.disabled = not any(count["pending"] or count["unscored"] for count in undone)
 
     def _row(self, watch: Watch, trial: str) -> list[Any]:
         row = watch.rows[trial]
         spent = row["since"] if row["seconds"] is None else _seconds(row["seconds"])
         said = ": ".join(part for part in (row["exception"], row["message"]) if part)
-        key = f"{watch.name}/{trial}" if len(self._watches) > 1 else trial
+        key = f"{trial} · {watch.name}" if len(self._watches) > 1 else trial
         task = str(row["task"] or "").rpartition("/")[2]
         return [key, task, row["agent"], row["state"], row["reward"], spent, said or None]
 
-    def _job(self, watch: Watch) -> dict[str, Any]:
-        counts = watch.counts()
-        rewards = [row["reward"] for row in watch.rows.values() if row["reward"] is not None]
-        mean = f"{sum(rewards) / len(rewards):.3g}" if rewards else None
-        return {"name": watch.name, "state": watch.state, "counts": counts, "mean": mean, "scored": len(rewards)}
-
     def _chosen(self) -> list[Watch]:
         return [watch for watch in self._watches if self._which.value in ("all", watch.name)]
+
+    def _name_buttons(self) -> None:
+        """Say on each button whose it is: a page may hold several monitors."""
+        chosen = self._chosen()
+        what = clean(chosen[0].name, 40) if len(chosen) == 1 else f"all {len(chosen)} jobs"
+        self._cancel.description, self._resume.description = f"Cancel {what}", f"Resume {what}"
+        self._table.label = f"Trials of {what}"
 
     def _act(self, verb: str) -> None:
         again = verb == "resume"
@@ -165,22 +169,21 @@ class JobMonitor(Panel):
         wanted = [watch for watch in self._chosen() if (watch.state in FINAL) == again]
         options = {"retry": "failed"} if again else {}
         line = call(verb, **options).removeprefix("harbor_nb")
-        self._show_code("; ".join(call("attach", str(watch.job.path)) + line for watch in wanted))
+        self._show_code("; ".join(call("attach", _short(watch.job.path)) + line for watch in wanted))
         self._say(f"{'Resuming' if again else 'Cancelling'} {', '.join(watch.name for watch in wanted)} …")
 
         def work() -> None:
             for watch in wanted:
                 getattr(watch.job, verb)(**options)
-
-        def done(_: None) -> None:
-            self._say("Resumed." if again else "Cancelled; nothing of it is left.", "done")
+            doubts = "; ".join(filter(None, (watch.job.told for watch in wanted)))
+            self._say("Resumed." if again else f"Cancelled; {doubts or 'nothing of it is left'}.", "done")
             if again:
                 self.watch([watch.job for watch in self._watches])
 
-        self._behind(work, done)
+        self._behind(work)
 
     def _show_log(self) -> None:
-        watch, trial = self._of(self.selected)
+        watch, trial = self._at.get(self.selected, (None, ""))
         self._detail.layout.display = "" if watch else "none"
         if watch is None:
             return
@@ -189,15 +192,8 @@ class JobMonitor(Panel):
             text = str(watch.job.trial(trial).log(self._kind.value, 200))
         self._log.value = render("widgets_log", name=f"{trial}, {self._kind.value} log", text=text[-60_000:])
 
-    def _of(self, key: str) -> tuple[Watch | None, str]:
-        for watch in self._watches:
-            trial = key.removeprefix(f"{watch.name}/") if len(self._watches) > 1 else key
-            if trial in watch.rows:
-                return watch, trial
-        return None, ""
-
     def _picture(self) -> dict[str, Any]:
-        lines = [f"{watch.name}: {watch.state}, {watch.counts()}" for watch in self._watches]
+        lines = [", ".join([f"{w.name}: {w.state}", *w.labels, str(w.counts())]) for w in self._watches]
         rows = [row[:6] for row in self._table.rows[:200]]
         columns = [column["label"] for column in COLUMNS[:6]]
         text = "; ".join(lines).replace("{", "").replace("}", "").replace("'", "") or "No job lives"
@@ -222,9 +218,7 @@ def _seconds(value: float) -> str:
     return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
 
 
-def _fault(key: Any, count: int) -> dict[str, Any]:
-    if isinstance(key, str):
-        told = {"name": key, "cause": "not a failure we know", "fix": "job.diagnose()", "fault": "unknown"}
-    else:
-        told = {"name": key.name, "cause": key.cause, "fix": key.fix, "fault": key.fault}
-    return {"count": count, **told}
+def _short(path: Any) -> str:
+    """A path as a person in this folder would type it."""
+    place = Path(path)
+    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)

@@ -2,8 +2,7 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -17,112 +16,12 @@ from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
 
 _HERE = Path(__file__).parent
-_BREAK = "\ue000"  # a private character that joins cells, so that thousands are cleaned in one call
-CELL = 300  # characters of a cell that travel to the browser
-
-
-def clean_cells(cells: Sequence[Any]) -> list[Any]:
-    """Return cells ready to be shown: numbers as they are, text redacted, one line, bounded; missing as None."""
-    if not cells:
-        return []
-    text = [cell.replace(_BREAK, "") if isinstance(cell, str) else "" for cell in cells]
-    shown = iter(clean(_BREAK.join(text)).split(_BREAK))
-    result: list[Any] = []
-    for cell, words in zip(cells, shown, strict=True):
-        if isinstance(cell, str):
-            result.append(words[:CELL].replace("\n", " "))
-        elif cell is None or type(cell).__name__ in ("NAType", "NaTType") or cell != cell:  # noqa: PLR0124 - NaN
-            result.append(None)
-        else:
-            result.append(cell if isinstance(cell, bool | int | float) else clean(cell, CELL))
-    return result
 
 
 @cache
 def theme_text() -> str:
     """Return the style sheet that all widgets share."""
     return (_HERE / "theme.css").read_text(encoding="utf-8")
-
-
-class Table(anywidget.AnyWidget):
-    """A table of any length that sends the browser only what changed.
-
-    Args:
-        columns: a dict each: `label`, `kind` (text, state, num, sec or since), `width` (CSS); the first is the key.
-        label: what a screen reader calls it.
-
-    Example:
-        >>> table = Table(columns=[{"label": "trial"}], label="Trials")
-        >>> table.show([["a"], ["b"]])
-        2
-        >>> table.show([["a"], ["c"]])
-        1
-    """
-
-    _esm = _HERE / "table.js"
-    _css = _HERE / "theme.css"
-    columns: t.List[dict[str, str]] = t.List().tag(sync=True)
-    label = t.Unicode("Rows").tag(sync=True)
-    noun = t.Unicode("row").tag(sync=True)
-    empty = t.Unicode("Nothing here yet").tag(sync=True)
-    visible_rows = t.Int(12).tag(sync=True)
-    selected = t.Unicode("").tag(sync=True)
-    saved: t.List[list[Any]] = t.List().tag(sync=True)  # the first rows, for a saved notebook without a kernel
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
-        self._raw: list[list[Any]] = []
-        self._rows: list[list[Any]] = []
-        self._guard = threading.RLock()
-        self.on_msg(lambda _, message, __: self._send_all() if message.get("want") == "all" else None)
-
-    @property
-    def rows(self) -> list[list[Any]]:
-        """The rows as the browser has them."""
-        return self._rows
-
-    def show(self, rows: Sequence[Sequence[Any]]) -> int:
-        """Make these the rows and send what differs from before.
-
-        Args:
-            rows: cells in the order of `columns`; the first is the row's key.
-
-        Returns:
-            The number of rows that were sent.
-        """
-        with self._guard:
-            before = self._raw
-            # rows that are equal to what was shown are neither cleaned nor sent again
-            changed = [at for at, row in enumerate(rows) if at >= len(before) or row != before[at]]
-            width = len(rows[0]) if rows else 0
-            flat = clean_cells([cell for at in changed for cell in rows[at]])
-            fresh = {at: flat[n * width : (n + 1) * width] for n, at in enumerate(changed)}
-            kept, raw = self._rows, before[: len(rows)] + [[]] * (len(rows) - len(before))
-            for at in changed:
-                raw[at] = list(rows[at])
-            self._raw = raw
-            self._rows = [fresh[at] if at in fresh else kept[at] for at in range(len(rows))]
-            if len(rows) < len(before) or (not before and rows):
-                self.keep()
-                self._send_all()
-            elif changed:
-                blank = [None] * width
-                patch = []
-                for at in changed:
-                    old, new = kept[at] if at < len(kept) else blank, self._rows[at]
-                    patch.append([at, *(x for n in range(width) if new[n] != old[n] for x in (n, new[n]))])
-                self.send({"patch": patch, "now": round(time.time(), 2)})
-            return len(changed)
-
-    def keep(self, count: int = 200) -> None:
-        """Put the first rows into the saved state; a page also starts from them while a cell blocks the kernel."""
-        self.saved = self._rows[:count]
-
-    def _send_all(self) -> None:
-        with self._guard:
-            self.send({"all": self._rows[:2000], "now": round(time.time(), 2)})
-            for at in range(2000, len(self._rows), 2000):
-                self.send({"more": self._rows[at : at + 2000]})
 
 
 class Secret(anywidget.AnyWidget):
@@ -177,32 +76,32 @@ class Panel(ipw.VBox):
     def _say(self, text: str, kind: str = "note") -> None:
         self._says.value = render("widgets_says", text=text, kind=kind)
 
+    def _button(self, text: str, tooltip: str, work: Callable[[], Any], **style: Any) -> ipw.Button:
+        """Make a button that does `work` in a thread."""
+        made = ipw.Button(description=text, tooltip=tooltip, **style)
+        made.on_click(lambda _: self._behind(work))
+        return made
+
+    def _follow(self, work: Callable[[], Any], *fields: ipw.Widget) -> None:
+        """Do `work` in a thread when one of the fields changes."""
+        for field in fields:
+            field.observe(lambda _: self._behind(work), "value")
+
     def _next(self, *fields: ipw.Widget) -> tuple[int, list[Any]]:
         """Number a redrawing and read its settings at once, so that of several the newest wins."""
         with self._lock:
             self._turn += 1
             return self._turn, [field.value for field in fields]
 
-    def _read(self, trials: Any) -> Any:
-        from harbor_nb.results.frames import trials as read
-
-        try:
-            return trials if hasattr(trials, "columns") else read(trials)
-        except HarborNbError as error:
-            return self._say(str(error), "error")
-
-    def _behind(self, work: Callable[[], Any], then: Callable[[Any], None] | None = None) -> threading.Thread:
+    def _behind(self, work: Callable[[], Any]) -> threading.Thread:
         """Do `work` in a thread, so that the kernel stays free; an error is told in the panel."""
 
         def run() -> None:
             try:
-                result = work()
-                if then:
-                    then(result)
-            except HarborNbError as error:
-                self._say(str(error), "error")
+                work()
             except Exception as error:  # noqa: BLE001 - a thread's end would be silent
-                self._say(f"{type(error).__name__}: {error}", "error")
+                kind = "" if isinstance(error, HarborNbError) else f"{type(error).__name__}: "
+                self._say(f"{kind}{error}", "error")
 
         thread = threading.Thread(target=run, daemon=True, name=f"harbor_nb {type(self).__name__}")
         thread.start()
@@ -228,30 +127,68 @@ class Panel(ipw.VBox):
     def _repr_html_(self) -> str:
         return self.snapshot()
 
+    def _view(self) -> dict[str, Any]:
+        model = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": model}
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        bundle = {"text/plain": repr(self), "text/html": self.snapshot(), "text/markdown": self._repr_markdown_()}
-        return {**bundle, "application/vnd.jupyter.widget-view+json": _view(self)}
+        return {**self._view(), "text/html": self.snapshot(), "text/markdown": self._repr_markdown_()}
 
     def _ipython_display_(self) -> None:
         # The picture is an output of its own: where the widget lives its style hides the picture, and where its
         # model is gone (kernel restarted, exported, no widgets) the picture is what remains.
         from IPython.display import display
 
-        view = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": _view(self)}
-        display(view, raw=True)
+        display(self._view(), raw=True)
         self._handle = display(self._still(), raw=True, display_id=True)
 
     def _still(self) -> dict[str, str]:
         return {"text/html": self.snapshot(), "text/plain": f"{self.title} as of {_now()}"}
 
     def _update_snapshot(self) -> None:
-        handle = getattr(self, "_handle", None)
-        if handle is not None:
+        if handle := getattr(self, "_handle", None):
             handle.update(self._still(), raw=True)
 
 
-def _view(widget: ipw.Widget) -> dict[str, Any]:
-    return {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+class TrialsPanel(Panel):
+    """A panel over trials that are read once, and looked at in many ways."""
+
+    def __init__(self, trials: Any, *children: ipw.Widget) -> None:
+        self._source: Any = trials
+        self._all: Any = None
+        super().__init__(*children)
+        if trials is not None:
+            self.show(trials)
+
+    def show(self, trials: Any) -> None:
+        """Show other trials from now on."""
+        from harbor_nb.results.frames import trials as read
+
+        self._source, given = trials, hasattr(trials, "columns")
+        try:
+            self._all = trials if given else read(trials)
+        except HarborNbError as error:
+            self._say(str(error), "error")
+            return
+        self._opened()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draw anew with the settings as they stand."""
+
+    def _opened(self) -> None:
+        """Take over what the trials offer to choose from."""
+
+    def _spelled(self, function: str, **told: Any) -> str:
+        """The line of Python, in which a frame is `trials`."""
+        if hasattr(self._source, "columns"):
+            return call(function, None, **told).replace("(None", "(trials", 1)
+        return call(function, str(self._source), **told)
+
+
+def wrap(*children: ipw.Widget) -> ipw.HBox:
+    """Return fields and buttons side by side, wrapped where the window is narrow."""
+    return ipw.HBox(children).add_class("hnb-wrap")
 
 
 def _now() -> str:

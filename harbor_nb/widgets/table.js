@@ -59,7 +59,6 @@ export default () => {
       const filter = make("input", "hnb-filter");
       filter.type = "search";
       filter.placeholder = "Filter rows";
-      filter.setAttribute("aria-label", `Filter ${model.get("label")}`);
       const count = make("span", "hnb-count");
       count.setAttribute("role", "status");
       bar.append(filter, count);
@@ -67,7 +66,6 @@ export default () => {
       scroller.tabIndex = 0;
       scroller.dataset.lmSuppressShortcuts = "true"; // arrow keys move in the table, not in the notebook
       scroller.setAttribute("role", "grid");
-      scroller.setAttribute("aria-label", model.get("label"));
       const head = make("div", "hnb-head");
       head.setAttribute("role", "row");
       const body = make("div", "hnb-body");
@@ -77,6 +75,8 @@ export default () => {
 
       function layout() {
         columns = model.get("columns");
+        filter.setAttribute("aria-label", `Filter ${model.get("label")}`);
+        scroller.setAttribute("aria-label", model.get("label"));
         el.style.setProperty("--hnb-columns", columns.map((c) => c.width || "minmax(6em, 1fr)").join(" "));
         const least = columns.reduce((sum, c) => sum + parseFloat(/[\d.]+/.exec(c.width || "6")[0]), 0);
         el.style.setProperty("--hnb-least", `${least}em`);
@@ -221,6 +221,7 @@ export default () => {
       const again = () => (layout(), arrange(), draw());
       store.views.add(changed);
       model.on("change:columns", again);
+      model.on("change:label", again);
       model.on("change:selected", draw);
       const clock = setInterval(() => columns.some((c) => c.kind === "since") && draw(), 1000);
       const sized = new ResizeObserver(draw);
@@ -232,6 +233,7 @@ export default () => {
         sized.disconnect();
         store.views.delete(changed);
         model.off("change:columns", again);
+        model.off("change:label", again);
         model.off("change:selected", draw);
       };
     },

@@ -1,13 +1,15 @@
 """What a monitor knows of a job: its trials as they are now, read from the event log, a line at a time."""
 
-import json
 import time
+from collections import Counter
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from harbor_nb.known_failures import KnownFailure, match
+from harbor_nb.results.reading import JobFolder
+from harbor_nb.running.events import EventLog
 
 FINAL = frozenset({"finished", "cancelled", "failed", "lost", "unknown"})
 _PHASES = {
@@ -29,14 +31,14 @@ class Watch:
     def __init__(self, job: Any) -> None:
         self.job = job
         self.name = str(job.name)
+        folder = JobFolder(str(job.path))
+        self.labels = [label for label in ("practice", "recorded") if folder.flag(label)]
         self.rows: dict[str, dict[str, Any]] = {}
         self.touched: dict[str, None] = {}  # trials that changed since the last drawing
         self.state = "unknown"
         self.total = 0
         self.environment: str | None = None
-        self._log = Path(job.path) / "harbor_nb.events.jsonl"
-        self._at = 0
-        self._rest = b""
+        self._log = EventLog(Path(job.path))
         self._next_frame = 0.0
         self._settled = False
 
@@ -44,12 +46,13 @@ class Watch:
         """Read what is new; return whether anything changed."""
         before = self.state
         self.state = str(self.job.state)
-        changed = self._read_events()
-        final = self.state in FINAL
-        if final != self._settled or (self._at == 0 and time.monotonic() >= self._next_frame):
-            changed |= (
-                self._read_frame()
-            )  # the truth of the result files: at the end, and for jobs without an event log
+        fresh = [event for event in self._log.fresh() if event.get("trial")]
+        for event in fresh:
+            self._take(event)
+        changed, final = bool(fresh), self.state in FINAL
+        # the truth of the result files: at the end, and for jobs without an event log
+        if final != self._settled or (not self._log.read_bytes and time.monotonic() >= self._next_frame):
+            changed |= self._read_frame()
             self._settled = final
         counts = dict(self.job.counts)
         total = int(counts.get("total") or max(sum(int(n or 0) for n in counts.values()), len(self.rows)))
@@ -59,39 +62,20 @@ class Watch:
 
     def counts(self) -> dict[str, int]:
         """Return how many trials passed, scored less, are unscored (failed), running, and still to come."""
-        result = dict.fromkeys(("passed", "scored", "unscored", "running"), 0)
-        for row in self.rows.values():
-            if row["state"] == "scored":
-                result["passed" if (row["reward"] or 0) >= 1 else "scored"] += 1
-            elif row["state"] in ("unscored", "unreadable", "cancelled"):
-                result["unscored"] += 1
-            else:
-                result["running"] += 1
-        return result | {"pending": max(0, self.total - len(self.rows)), "total": self.total}
+        ends = {"scored": "scored", **dict.fromkeys(("unscored", "unreadable", "cancelled"), "unscored")}
+        found = Counter(ends.get(row["state"], "running") for row in self.rows.values())
+        passed = sum(reward >= 1 for reward in self.rewards())
+        result = {"passed": passed, "scored": found["scored"] - passed, "unscored": found["unscored"]}
+        pending = max(0, self.total - len(self.rows))
+        return result | {"running": found["running"], "pending": pending, "total": self.total}
+
+    def rewards(self) -> list[float]:
+        """Return the rewards that there are so far."""
+        return [row["reward"] for row in self.rows.values() if row["state"] == "scored" and row["reward"] is not None]
 
     def _row(self, trial: str) -> dict[str, Any]:
         self.touched[trial] = None
         return self.rows.setdefault(trial, _blank())
-
-    def _read_events(self) -> bool:
-        try:
-            if self._log.stat().st_size < self._at:  # begun anew
-                self._at, self._rest = 0, b""
-            with self._log.open("rb") as stream:
-                stream.seek(self._at)
-                fresh = stream.read(4_000_000)
-        except OSError:
-            return False
-        self._at += len(fresh)
-        *lines, self._rest = (self._rest + fresh).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-                if isinstance(event, dict) and event.get("trial"):
-                    self._take(event)
-            except ValueError:
-                continue
-        return bool(lines)
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, moment = event.get("event"), _epoch(event.get("t"))

@@ -222,8 +222,8 @@ def new_page(chromium, lab, request, tmp_path):
     beyond = [url for context in contexts for page in context.pages for url in page.beyond]
     for context in contexts:
         context.close()
+    lab.shut_down_kernels()  # first: a kernel that is idle leaves its ended runners as zombies
     lab.end_jobs()
-    lab.shut_down_kernels()
     assert not beyond, beyond
 
 

@@ -92,7 +92,7 @@ def launch(page):
 
 def wait_state(page, *states):
     page.wait_for_function(
-        "(states) => { const all = [...document.querySelectorAll('.hnb-job .hnb-badge')];"
+        "(states) => { const all = [...document.querySelectorAll('.hnb-job .hnb-badge:not([data-state=label])')];"
         "return all.length && all.every(b => states.includes(b.dataset.state)) }",
         arg=list(states),
         timeout=60_000,
@@ -213,3 +213,22 @@ if not pathlib.Path('jobs/lasting').exists():
     assert page.locator('.hnb-pulse[data-stale="false"]').count() == 1
     page.get_by_role("button", name="Cancel").click()
     wait_state(page, "cancelled")
+
+
+@pytest.mark.deep
+def test_practice_is_ticked_launched_on_daytona_and_named_in_monitor_and_comparison(lab, new_page, jobs):
+    page = new_page(height=2200)
+    lab.notebook("practice", APP)
+    lab.open(page, "practice")
+    lab.run_all(page)
+    for box in ("daytona", "Practice clouds on this machine"):
+        page.locator(".hnb-panel label", has_text=box).first.click()
+    page.get_by_label("The same in Python").filter(has_text='environments=["local", "daytona"]').filter(
+        has_text="practice=True"
+    ).wait_for()
+    launch(page)
+    wait_state(page, "finished")
+    played = panel(page, "Monitor").locator(".hnb-job", has_text="-daytona")
+    assert played.get_by_text("practice", exact=True).count() == 1
+    tab(page, "Compare")
+    panel(page, "Compare").get_by_text("[practice]").first.wait_for()

@@ -6,7 +6,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 SETUP = r"""
 import threading, time
-from harbor_nb.widgets.parts import Table
+from harbor_nb.widgets.table import Table
 hostile = ["<script>window.owned=1</script>", '"><img src=x onerror="window.owned=1">', "\x1b[31mred\x1b[0m"]
 hostile += ["abc\u202edef", "x" * 1_000_000]
 def row(i):

@@ -47,9 +47,8 @@ def one(rng, chances_a, chances_b, attempts, missing):
 
 
 def shifted(rng, chances, gain, loss, sway):
-    """Move the chances so that their mean moves by gain - loss, and each one up or down by `sway` of its room."""
-    moved = chances + gain * (1 - chances) / max((1 - chances).mean(), 1e-9)
-    moved -= loss * chances / max(chances.mean(), 1e-9)
+    """Move the chances, of mean 1/2, by gain - loss in the mean, and each one up or down by `sway` of its room."""
+    moved = chances + 2 * gain * (1 - chances) - 2 * loss * chances
     room = np.minimum(chances, 1 - chances)
     return np.clip(moved + sway * room * rng.choice([-1, 1], len(chances)), 0, 1)
 

@@ -95,6 +95,19 @@ def test_one_attempt_here_and_five_there(frame):
     whole(found)
 
 
+def test_few_tasks_tell_only_with_as_many_attempts_on_both_sides(frame):
+    def worse(attempts):
+        same, part = {f"same{i}": [1] * 5 for i in range(6)}, {f"part{i}": [1, 1, 1, 0, 0] for i in range(6)}
+        return harbor_nb.compare(frame({"docker": dict.fromkeys([*same, *part], attempts), "daytona": same | part}))
+
+    even, uneven = worse([1] * 5), worse([1])
+    assert even.table["difference"].iloc[0] == uneven.table["difference"].iloc[0] == pytest.approx(-0.2)
+    assert even.verdict == "worse"
+    assert uneven.verdict == "inconclusive"
+    assert "not exact" in uneven.table["test"].iloc[0]
+    assert "not exact" not in even.table["test"].iloc[0]
+
+
 def test_rewards_outside_the_unit_range(frame):
     rng = np.random.default_rng(0)
     base = rng.normal(100, 20, 40)
@@ -308,6 +321,20 @@ def test_models_are_named_by_their_provider_where_one_name_has_two(frame):
     twice = pd.concat([models, frame({"docker": [0]}, model="y", provider="reseller")])
     found = harbor_nb.compare(twice, by="model", baseline="x")
     assert set(found.verdicts) == {"maker/y", "reseller/y"}
+
+
+def test_how_many_more_attempts_would_settle_it(frame):
+    rng = np.random.default_rng(4)
+    sides = {side: rng.integers(2, size=(40, 3)).astype(float) for side in ("docker", "daytona")}
+    found = harbor_nb.compare(frame({side: [list(row) for row in rewards] for side, rewards in sides.items()}))
+    assert found.verdict == "inconclusive"
+    spread = (sides["daytona"].mean(1) - sides["docker"].mean(1)).var(ddof=1)
+    noise = sum(rewards.var(axis=1, ddof=1).mean() / 3 for rewards in sides.values())  # of a mean of three attempts
+    wanted = int(re.search(r"about ([\d,]+) tasks would show equivalence", found.headline)[1].replace(",", ""))
+    room = spread * 40 / wanted - max(spread - noise, 0)
+    more = re.search(r"about ([\d,]+) attempts a side on each of these tasks, as the attempts here", found.headline)
+    assert room > 0
+    assert int(more[1].replace(",", "")) == int(np.ceil(noise * 3 / room))
 
 
 def test_long_names_stay_apart_in_a_picture(frame):

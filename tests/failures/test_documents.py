@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import yaml
@@ -234,15 +233,15 @@ def test_an_anchored_environment_is_refused(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_no_permission_is_told_and_changes_nothing(tmp_path):
     code = """
-import os, sys
-from harbor_nb.running.documents import Document, HarborNbError
+import encodings.utf_8_sig, os, sys  # read now: the other user may not look into this Python's folder
+from harbor_nb.running.documents import Document
 file, uid = sys.argv[1], 65534
 os.setgroups([]); os.setgid(uid); os.setuid(uid)
 try:
     found = Document(file); found.edit(("n_attempts",), 3); found.write()
 except Exception as error:
     print(type(error).__name__, error)
-""".replace(", HarborNbError", "")
+"""
     tmp_path.chmod(0o755)
     for parent in list(tmp_path.parents)[:3]:
         parent.chmod(0o755)
@@ -256,4 +255,3 @@ except Exception as error:
 
 def test_errors_have_one_base():
     assert issubclass(BadInputError, HarborNbError)
-    assert Path(__file__).exists()

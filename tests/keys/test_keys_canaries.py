@@ -78,9 +78,10 @@ def test_no_value_in_what_is_shown(loaded):
 
 def test_no_value_in_a_widgets_state(loaded):
     from ipywidgets import Widget
+    from ipywidgets.widgets.widget import _instances
 
     panels = [harbor_nb.CredentialsPanel(), harbor_nb.EnvironmentPicker()]
-    state = "".join(repr(one.get_state()) for one in Widget._active_widgets.values()) if panels else ""
+    state = "".join(repr(one.get_state()) for one in _instances.values()) if panels else ""
     state += "".join(repr(one) for one in panels)
     assert len(state) > 1000
     assert absent(state, ASCII) == []
@@ -115,7 +116,8 @@ class Leaky(BaseAgent):
     async def setup(self, environment): pass
     async def run(self, instruction, environment, context):
         await environment.exec("env; cat /proc/*/environ; cat /proc/*/cmdline; sleep 2")
-        raise RuntimeError(f"401 for key {os.environ['DAYTONA_API_KEY']} and {os.environ['OPENAI_API_KEY']}")
+        raise RuntimeError(f"401 for key {os.environ['DAYTONA_API_KEY']} and {os.environ['OPENAI_API_KEY']}, "
+                           f".env here: {os.path.exists('.env')}")
 """
 
 
@@ -147,6 +149,7 @@ def test_no_value_in_a_real_jobs_files_log_or_process_list(loaded, tmp_path, mon
     assert leaks == {}
     frame = job.trials()
     assert "<DAYTONA_API_KEY>" in frame["message"].iloc[0]
+    assert ".env here: False" in frame["message"].iloc[0]  # the runner starts in a folder without one
     assert absent(frame.to_csv() + repr(job) + job.log(), ASCII) == []
 
 

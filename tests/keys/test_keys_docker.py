@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def test_compose_versions_that_do(docker_cli, version):
 
 
 def test_low_disk_warns(docker_cli, tmp_path, monkeypatch):
-    docker_cli(("info", 0, info(DockerRootDir=str(tmp_path)), ""))
+    docker_cli(("info", 0, info(DockerRootDir=str(tmp_path), Name=socket.gethostname()), ""))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 2**30))
     (finding,) = harbor_nb.check("docker").findings
     assert (finding.level, "only 1.0 GB are free" in finding.reason) == ("warns", True)

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import feather
 
 import harbor_nb
-from harbor_nb.results import _cache, _rows
+from harbor_nb.results import _cache, _loading
 
 COUNT = 60
 LOCAL = "harbor_nb.local:LocalEnvironment"
@@ -57,8 +57,8 @@ def job(tmp_path, cache):
 def opened(monkeypatch):
     """Count the results that are opened."""
     seen = []
-    quickly = _rows._quickly
-    monkeypatch.setattr(_rows, "_quickly", lambda path: seen.append(path) or quickly(path))
+    entry = _loading._entry
+    monkeypatch.setattr(_loading, "_entry", lambda folder, name: seen.append(name) or entry(folder, name))
     return seen
 
 
@@ -173,7 +173,7 @@ def test_it_holds_no_secret(job, cache, monkeypatch):
 
 
 def test_what_needs_no_result_opens_none(job, monkeypatch):
-    monkeypatch.setattr(_rows, "_quickly", None)
+    monkeypatch.setattr(_loading, "_entry", None)
     frame = harbor_nb.trials(job, columns=["job", "trial", "path", "practice"])
     assert len(frame) == COUNT
     assert Path(frame["path"].iloc[0]).is_dir()

@@ -1,9 +1,13 @@
 """run_here in real kernels: an agent that is written in a cell stops where its author wants to look."""
 
 import itertools
+import os
+import signal
+import threading
 
 import pytest
 
+import harbor_nb
 from tests.running.test_life import kernel, run_cell, slow
 
 __all__ = ["slow"]  # the fixture
@@ -41,6 +45,21 @@ def test_pdb_in_an_agents_code_asks_below_the_cell(slow, live_kernel):
     assert "'Mine'" in told
     assert next(typed, None) is None
     assert "finished [1.0]" in run_cell(live_kernel, "print(job.state, job.trials()['reward'].tolist())")
+
+
+def test_an_interrupt_cancels_the_job_and_an_error_is_raised_in_the_cell(slow, live_kernel, tmp_path):
+    wait = CELL.replace("TASK", repr(str(slow))).replace("STOP", "await environment.exec('sleep 100')")
+    timer = threading.Timer(4, lambda: os.kill(int(run_pid[0]), signal.SIGINT))
+    run_pid = [run_cell(live_kernel, "import os; print(os.getpid())")]
+    timer.start()
+    assert "cancelled" in run_cell(live_kernel, wait)
+    assert "cancelled ['cancelled']" in run_cell(live_kernel, "print(job.state, job.trials()['status'].tolist())")
+    bad = wait.replace('name="stop"', 'name="bad", retry={"max_retries": 0}').replace("sleep 100", "true")
+    broken = "from unittest.mock import patch\nimport harbor\nwith patch.object(harbor.Job, 'run', None):\n"
+    told = run_cell(live_kernel, broken + bad.strip().replace("\n", "\n    ").join(["    ", ""]))
+    assert "TypeError" in told
+    assert harbor_nb.attach("jobs/bad-local").state == "failed"
+    assert "TypeError: 'NoneType'" in harbor_nb.attach("jobs/bad-local").error
 
 
 @pytest.mark.deep

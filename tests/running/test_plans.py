@@ -84,7 +84,7 @@ def test_tasks_of_a_git_repository_are_filtered_and_run_at_their_commit(tasks, t
 
 
 def test_a_plan_shows_its_command_and_yaml_once(tasks):
-    from harbor_nb.widgets import JobLauncher
+    from harbor_nb import JobLauncher
 
     plan = harbor_nb.plan(tasks, environments="docker", name="shown")
     for shown in (plan._repr_html_(), JobLauncher(str(tasks))._preview.value):

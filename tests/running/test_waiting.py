@@ -5,6 +5,7 @@ import pty
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -57,6 +58,7 @@ class Heard(NotebookClient):
 LOOK = """
 from urllib.request import urlopen
 from harbor_nb.running import viewing
+viewing._CONTAINER, viewing._REMOTE = viewing.Path("none"), ()  # the browser is on this machine
 assert "iframe" in jobs[0].view()._repr_html_()
 ((_, port),) = viewing._servers.values()
 assert "pic-local" in urlopen(f"http://127.0.0.1:{port}/api/jobs").read().decode()
@@ -84,8 +86,9 @@ def test_in_a_notebook_it_is_a_widget_and_html_for_those_without(tasks, monkeypa
     assert all({WIDGET, "text/html", "text/plain"} <= set(data) for data in living)
     values = [told["data"]["state"]["value"] for kind, told in run.heard if kind == "comm_msg" and "value" in
               told["data"].get("state", {})]  # fmt: skip
-    assert values == sorted(values)
-    assert values[-1] == 4
+    done = [int(value.partition(" of 4")[0].rpartition(">")[2]) for value in values if " of 4" in value]
+    assert done == sorted(done)
+    assert values[-1] == last["text/html"]
     (kept,) = [output.data for output in book.cells[0].outputs if "data" in output]
     assert kept == last
     assert set(kept) == {"text/html", "text/plain"}  # a saved notebook has no model to look for
@@ -106,3 +109,47 @@ def answers(port):
 def test_outside_of_a_notebook_the_viewers_command_is_printed(tmp_path, capsys):
     assert viewing.view(tmp_path / "jobs" / "one") is None
     assert capsys.readouterr().out == f"harbor view {tmp_path}/jobs\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "proxy", "container", "expected"),
+    [
+        ({}, False, False, "http://127.0.0.1:7/jobs/one"),
+        ({"JUPYTERHUB_SERVICE_PREFIX": "/user/ann/"}, True, True, "/user/ann/proxy/7/jobs/one"),
+        ({"JUPYTERHUB_SERVICE_PREFIX": "/user/ann/"}, False, False, None),
+        ({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"}, True, False, None),
+        ({"KUBERNETES_SERVICE_HOST": "192.0.2.1"}, False, False, None),
+        ({}, False, True, None),
+    ],
+)
+def test_the_viewer_is_shown_only_where_the_browser_reaches_it(
+    tmp_path, capsys, monkeypatch, variables, proxy, container, expected
+):
+    """On a remote hub without jupyter-server-proxy an iframe would stay blank: no server is started for it."""
+    started = []
+    for name in (*viewing._REMOTE, "COLAB_RELEASE_TAG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "marker").touch()
+    monkeypatch.setattr(viewing, "_CONTAINER", tmp_path / ("marker" if container else "none"))
+    monkeypatch.setattr(viewing.importlib.util, "find_spec", lambda name: proxy or None)
+    monkeypatch.setattr(viewing, "in_notebook", lambda: True)
+    monkeypatch.setattr(viewing, "_serve", lambda folder: started.append(folder) or 7)
+    shown = viewing.view(tmp_path / "jobs/one")
+    assert (shown and shown.src) == expected
+    assert bool(started) == (expected is not None)
+    printed = capsys.readouterr().out
+    assert printed == ("" if expected else f"harbor view {tmp_path}/jobs\n")
+
+
+def test_colab_shows_the_viewer_through_its_own_port_proxy(tmp_path, monkeypatch):
+    asked = []
+    output = SimpleNamespace(serve_kernel_port_as_iframe=lambda port, **options: asked.append((port, options)))
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    monkeypatch.setattr(viewing, "_CONTAINER", tmp_path)  # Colab runs in one
+    monkeypatch.setattr(viewing, "in_notebook", lambda: True)
+    monkeypatch.setattr(viewing, "_serve", lambda folder: 7)
+    viewing.view(tmp_path / "jobs/one")
+    assert asked == [(7, {"path": "/jobs/one", "height": "600"})]

@@ -76,10 +76,12 @@ def test_a_key_without_a_name_or_value_is_refused():
 def test_the_launchers_line_makes_the_same_plan():
     launcher = harbor_nb.JobLauncher(harbor_nb.sample_tasks() / "hello-world")
     launcher._agents.value = "oracle\nnop"
-    launcher._attempts.value = 2
+    launcher._fields["attempts"].value = 2
+    launcher._practice.value = True
     launcher.refresh()
     assert launcher.plan is not None, launcher._preview.value
     line = launcher.code.removesuffix(".launch()")
+    assert "practice=True" in line
     again = eval(line, {"harbor_nb": harbor_nb})
     assert again.command == launcher.plan.command
 
@@ -89,6 +91,45 @@ def test_an_impossible_plan_is_told_and_cannot_be_launched():
     assert launcher.plan is None
     assert launcher._launch.disabled
     assert "no/such/folder" in launcher._preview.value
+
+
+def test_a_click_right_after_a_change_launches_the_form_as_it_stands(monkeypatch):
+    from harbor_nb.running.plans import Plan
+
+    launched = []
+    monkeypatch.setattr(Plan, "launch", lambda plan: launched.append(plan) or [])
+    launcher = harbor_nb.JobLauncher(harbor_nb.sample_tasks() / "hello-world")
+    launcher._fields["attempts"].value = 3
+    launcher.launch()
+    for thread in threading.enumerate():
+        if "JobLauncher" in thread.name:
+            thread.join(10)
+    assert ["--n-attempts 3" in plan.command for plan in launched] == [True]
+
+
+@pytest.mark.parametrize("make", [harbor_nb.ResultsExplorer, harbor_nb.CompareView])
+def test_a_folder_without_trials_says_so_and_shows_what_comes_later(make, tmp_path):
+    panel = make(tmp_path)
+    said = panel._says.value + (panel._shown.value if make is harbor_nb.CompareView else "")
+    assert "no trials here" in said.lower()
+    assert "Error" not in said
+    panel.show(harbor_nb.sample_jobs() / "oracle-and-nop-local")
+    assert panel.code.startswith("harbor_nb.")
+    assert "no trials here" not in panel._says.value.lower()
+
+
+def test_buttons_of_several_monitors_say_which_job():
+    jobs = harbor_nb.sample_jobs()
+    one = harbor_nb.JobMonitor(jobs / "imperfect-docker")
+    two = harbor_nb.JobMonitor([jobs / "imperfect-local", jobs / "test_auth_token_task"])
+    assert one._cancel.description == "Cancel imperfect-docker"
+    assert two._resume.description == "Resume all 2 jobs"
+    two._which.value = "imperfect-local"
+    assert two._cancel.description == "Cancel imperfect-local"
+    assert {one._table.label, two._table.label} == {"Trials of imperfect-docker", "Trials of imperfect-local"}
+    two.selected = next(key for key in two._at if key.startswith("hello-world"))
+    assert "hello-world" in two._log.value
+    assert "recorded" in one.snapshot()
 
 
 def test_a_second_click_starts_nothing(monkeypatch):

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from harbor_nb._redaction import redactor
-from harbor_nb.widgets.parts import CELL, Table, call, clean_cells
+from harbor_nb.widgets.parts import call
+from harbor_nb.widgets.table import CELL, Table, clean_cells
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ none of that reaches the kernel.
 
 import os
 import socket
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,27 +61,38 @@ def _ask(name: str, verb: str, ids: Iterable[str], settings: Settings) -> tuple[
     last = said[-1] if said else {}
     if "value" in last:
         return last["value"], None
-    kind, text = last.get("kind"), last.get("text")
-    if kind is None and code is not None:
-        kind, text = "vendor-strange", f"its SDK ended with code {code}"
+    if "kind" not in last and code is not None:
+        last = {"kind": "vendor-strange", "text": f"its SDK ended with code {code}"}
+    kind = last.get("kind") or ("vendor-silent" if said else "vendor-slow")
+    return None, _wrong(name, kind, last.get("text"), environ)
+
+
+def _wrong(name: str, kind: str, text: str | None, environ: Mapping[str, str]) -> Finding:
     one = record(name)
     variable, usual = one.address or ("", "")
     address = environ.get(variable) or usual
-    kind = kind or ("vendor-silent" if said else "vendor-slow")
     if address and kind in ("vendor-silent", "vendor-unreachable"):
         kind = _reach(address) or kind
     where = where_from(name for group in one.credentials for name in group) or one.docs
     wrong = finding(kind, title=one.title, address=address or one.title, where=where, docs=one.docs)
-    return None, Finding(wrong.level, wrong.reason + (f" ({clean(text, 200)})" if text else ""), wrong.fix)
+    return Finding(wrong.level, wrong.reason + (f" ({clean(text, 200)})" if text else ""), wrong.fix)
 
 
-def _reach(address: str) -> str | None:
-    """Tell why an address that gave no answer did not: no such name, refused, or nothing said."""
+def _reach(address: str) -> str:
+    """Tell why an address that gave no answer did not: no such name, refused, or (nothing) it takes connections."""
+    told = ["vendor-unknown"]  # a name server that does not answer holds the thread for longer than there is
+    asking = threading.Thread(target=lambda: told.append(_connect(address)), daemon=True)
+    asking.start()
+    asking.join(0.7)
+    return told[-1]
+
+
+def _connect(address: str) -> str:
     parts = urlsplit(address)
     try:
         port = parts.port or (80 if parts.scheme == "http" else 443)
-        with socket.create_connection((parts.hostname or "", port), timeout=1):
-            return None
+        with socket.create_connection((parts.hostname or "", port), timeout=0.5):
+            return ""
     except socket.gaierror:
         return "vendor-unknown"
     except (OSError, ValueError):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
+from msgspec.structs import asdict
 
 from harbor_nb._display import clean
-from harbor_nb.results import _rows, reading
+from harbor_nb.results import _loading, _rows, reading
 from harbor_nb.results._models import decode, shapes
 from harbor_nb.results.frames._columns import TABLES, build_rows, pick
 from harbor_nb.results.frames._trajectories import batches, task_step_folders
@@ -42,7 +43,7 @@ def _zone(job: reading.JobFolder) -> timedelta:
     """Return how far the runner's clock was from UTC, to the quarter of an hour; 0 where nothing tells."""
     mine = reading.parse_time(job.result.finished_at or job.result.started_at)
     if job.result.finished_at:
-        theirs = pc.max(_rows.load(job, ["finished_at"])["finished_at"]).as_py()
+        theirs = pc.max(_loading.load(job, ["finished_at"])["finished_at"]).as_py()
     else:
         theirs = reading.parse_time(job.owner.launched_at) if job.owner is not None else None
     if mine is None or theirs is None:
@@ -71,7 +72,7 @@ def _who(job: reading.JobFolder) -> dict[str, str | None]:
             "agents": ", ".join(dict.fromkeys(names)),
             "models": ", ".join(dict.fromkeys(models)) or None,
         }
-    table = _rows.load(job, ["environment", "agent", "model"])
+    table = _loading.load(job, ["environment", "agent", "model"])
     seen = {
         name: ", ".join(sorted(pc.unique(table[name].drop_null()).to_pylist())) or None for name in table.column_names
     }
@@ -123,8 +124,8 @@ def jobs(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     return build_rows(chosen, [_job_row(job, wanted) for job in reading.find_jobs(x)])
 
 
-def _events(job: reading.JobFolder) -> Iterator[tuple[int, Any]]:
-    """Yield number and event, or what is wrong with it, of each whole line; the last may still be in the writing."""
+def _events(job: reading.JobFolder) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+    """Yield number and row, or what is wrong with it, of each whole line; the last may still be in the writing."""
     try:
         lines = reading.read_bytes(job.file(_LOG))[0].split(b"\n")[:-1]
     except reading.UnreadableError:
@@ -132,20 +133,12 @@ def _events(job: reading.JobFolder) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
-                yield number, (decode(line, shapes.Event), decode(line, dict[str, Any]))
+                known = asdict(decode(line, shapes.Event))
+                extra = {name: value for name, value in decode(line, dict[str, Any]).items() if name not in known}
+                place = {"job": job.name, "time": reading.parse_time(known["t"]), "job_path": job.path}
+                yield number, {**known, **place, "extra": json.dumps(extra) if extra else None}
         except ValueError as error:
             yield number, error
-
-
-def _event_rows(job: reading.JobFolder) -> Iterator[dict[str, Any]]:
-    for _, found in _events(job):
-        if not isinstance(found, ValueError):
-            event, whole = found
-            known = {name: getattr(event, name) for name in event.__struct_fields__}
-            extra = {name: value for name, value in whole.items() if name not in known}
-            when = reading.parse_time(known.pop("t"))
-            said = json.dumps(extra) if extra else None
-            yield {"job": job.name, "time": when, **known, "extra": said, "job_path": job.path}
 
 
 def events(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
@@ -162,7 +155,8 @@ def events(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> import harbor_nb
         >>> harbor_nb.events(harbor_nb.sample_jobs(), columns=["time", "event", "trial"])  # doctest: +SKIP
     """
-    return build_rows(pick("events", columns), [row for job in reading.find_jobs(x) for row in _event_rows(job)])
+    rows = [row for job in reading.find_jobs(x) for _, row in _events(job) if isinstance(row, dict)]
+    return build_rows(pick("events", columns), rows)
 
 
 def _artifact_rows(folder: Path) -> Iterator[dict[str, Any]]:
@@ -217,7 +211,7 @@ def artifacts(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
 
 
 def _unreadable_rows(job: reading.JobFolder) -> Iterator[dict[str, Any]]:
-    table = _rows.load(job, ["trial", "reason"])
+    table = _loading.load(job, ["trial", "reason"])
     if job.broken:
         yield {"job": job.name, "reason": job.broken, "path": job.path}
     for name, kind in reading.FILES.items():

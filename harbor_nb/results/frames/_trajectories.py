@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
@@ -157,17 +158,11 @@ def task_step_folders(trial: str) -> list[tuple[str | None, str]]:
     return [(None, trial), *((entry.name, entry.path) for entry in steps)]
 
 
-def _folders(trial: str) -> Iterator[tuple[str | None, str]]:
-    for step, folder in task_step_folders(trial):
-        for name in ("agent", "user-agent"):
-            if not is_link(f"{folder}{os.sep}{name}"):
-                yield step, f"{folder}{os.sep}{name}"
-
-
 def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder; nothing where it is a link or can't be listed."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+            return [] if is_link(folder) else sorted(entries, key=lambda entry: entry.name)
     except OSError:
         return []
 
@@ -177,8 +172,8 @@ def _files(x: Any) -> Iterator[dict[str, str | None]]:
     for job in find_jobs(x):
         for trial in job.trial_names:
             place = {"job": job.name, "trial": trial, "path": job.file(trial)}
-            for task_step, folder in _folders(place["path"]):
-                for entry in _entries(folder):
+            for task_step, folder in task_step_folders(place["path"]):
+                for entry in chain(*(_entries(f"{folder}{os.sep}{name}") for name in ("agent", "user-agent"))):
                     if entry.name.startswith("trajectory") and entry.name.endswith(".json"):
                         yield {**place, "task_step": task_step, "file": os.path.relpath(entry.path, place["path"])}
 

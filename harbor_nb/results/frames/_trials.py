@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harbor_nb.results import _rows
+from harbor_nb.results import _loading, _rows
 from harbor_nb.results.frames._columns import FLOAT, Column, build, pick, seconds
 from harbor_nb.results.reading import JobFolder, find_jobs
 
@@ -44,11 +44,11 @@ class Trials:
             if stored == ["trial"]:
                 parts = [pa.table({"trial": _rows.arrow(job.trial_names, _TEXT)})]
             else:
-                parts = [_rows.load(job, stored)]
+                parts = [_loading.load(job, stored)]
             if job.links:
-                parts.append(_rows.linked_rows(job).select(stored))
+                parts.append(_loading.linked_rows(job).select(stored))
             if pending and stored != ["trial"] and job.alive:
-                parts.append(_rows.pending_rows(job).select(stored))
+                parts.append(_loading.pending_rows(job).select(stored))
             tables += parts
             sizes.append(sum(map(len, parts)))
         self.table = pa.concat_tables(tables or [_rows.SCHEMA.empty_table().select(stored)]).combine_chunks()

@@ -1,0 +1,114 @@
+"""The long table: any number of rows, of which the browser is sent only what changed."""
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets as t
+
+from harbor_nb._display import clean
+
+_HERE = Path(__file__).parent
+_BREAK = "\ue000"  # a private character that joins cells, so that thousands are cleaned in one call
+CELL = 300  # characters of a cell that travel to the browser
+
+
+def clean_cells(cells: Sequence[Any]) -> list[Any]:
+    """Return cells ready to be shown: numbers as they are, text redacted, one line, bounded; missing as None."""
+    if not cells:
+        return []
+    text = [cell.replace(_BREAK, "") if isinstance(cell, str) else "" for cell in cells]
+    shown = iter(clean(_BREAK.join(text)).split(_BREAK))
+    result: list[Any] = []
+    for cell, words in zip(cells, shown, strict=True):
+        if isinstance(cell, str):
+            result.append(words[:CELL].replace("\n", " "))
+        elif cell is None or type(cell).__name__ in ("NAType", "NaTType") or cell != cell:  # noqa: PLR0124 - NaN
+            result.append(None)
+        else:
+            result.append(cell if isinstance(cell, bool | int | float) else clean(cell, CELL))
+    return result
+
+
+class Table(anywidget.AnyWidget):
+    """A table of any length that sends the browser only what changed.
+
+    Args:
+        columns: a dict each: `label`, `kind` (text, state, num, sec or since), `width` (CSS); the first is the key.
+        label: what a screen reader calls it.
+
+    Example:
+        >>> table = Table(columns=[{"label": "trial"}], label="Trials")
+        >>> table.show([["a"], ["b"]])
+        2
+        >>> table.show([["a"], ["c"]])
+        1
+    """
+
+    _esm = _HERE / "table.js"
+    _css = _HERE / "theme.css"
+    columns: t.List[dict[str, str]] = t.List().tag(sync=True)
+    label = t.Unicode("Rows").tag(sync=True)
+    noun = t.Unicode("row").tag(sync=True)
+    empty = t.Unicode("Nothing here yet").tag(sync=True)
+    visible_rows = t.Int(12).tag(sync=True)
+    selected = t.Unicode("").tag(sync=True)
+    saved: t.List[list[Any]] = t.List().tag(sync=True)  # the first rows, for a saved notebook without a kernel
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._raw: list[list[Any]] = []
+        self._rows: list[list[Any]] = []
+        self._guard = threading.RLock()
+        self.on_msg(lambda _, message, __: self._send_all() if message.get("want") == "all" else None)
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """The rows as the browser has them."""
+        return self._rows
+
+    def show(self, rows: Sequence[Sequence[Any]]) -> int:
+        """Make these the rows and send what differs from before.
+
+        Args:
+            rows: cells in the order of `columns`; the first is the row's key.
+
+        Returns:
+            The number of rows that were sent.
+        """
+        with self._guard:
+            before = self._raw
+            # rows that are equal to what was shown are neither cleaned nor sent again
+            changed = [at for at, row in enumerate(rows) if at >= len(before) or row != before[at]]
+            width = len(rows[0]) if rows else 0
+            flat = clean_cells([cell for at in changed for cell in rows[at]])
+            fresh = {at: flat[n * width : (n + 1) * width] for n, at in enumerate(changed)}
+            kept, raw = self._rows, before[: len(rows)] + [[]] * (len(rows) - len(before))
+            for at in changed:
+                raw[at] = list(rows[at])
+            self._raw = raw
+            self._rows = [fresh[at] if at in fresh else kept[at] for at in range(len(rows))]
+            if len(rows) < len(before) or (not before and rows):
+                self.keep()
+                self._send_all()
+            elif changed:
+                blank = [None] * width
+                patch = []
+                for at in changed:
+                    old, new = kept[at] if at < len(kept) else blank, self._rows[at]
+                    patch.append([at, *(x for n in range(width) if new[n] != old[n] for x in (n, new[n]))])
+                self.send({"patch": patch, "now": round(time.time(), 2)})
+            return len(changed)
+
+    def keep(self, count: int = 200) -> None:
+        """Put the first rows into the saved state; a page also starts from them while a cell blocks the kernel."""
+        self.saved = self._rows[:count]
+
+    def _send_all(self) -> None:
+        with self._guard:
+            self.send({"all": self._rows[:2000], "now": round(time.time(), 2)})
+            for at in range(2000, len(self._rows), 2000):
+                self.send({"more": self._rows[at : at + 2000]})
