@@ -11,10 +11,6 @@ from harbor_nb.running.owner import now
 
 FILE = "harbor_nb.events.jsonl"
 PHASES = ("setup", "agent", "verifier")
-_NAMES = {
-    "START": "trial_start", "ENVIRONMENT_START": "environment_start", "AGENT_START": "agent_start",
-    "AGENT_END": "agent_end", "VERIFICATION_START": "verification_start", "END": "trial_end", "CANCEL": "trial_cancel",
-}  # fmt: skip
 _PHASE_AFTER = {"trial_start": "setup", "agent_start": "agent", "verification_start": "verifier", "trial_end": ""}
 
 
@@ -37,8 +33,8 @@ class EventLog:
         from harbor.trial.hooks import TrialEvent
 
         for event in TrialEvent:
-            if event.name in _NAMES:
-                job.add_hook(event, self._hook(_NAMES[event.name]))
+            name = event.name.lower()
+            job.add_hook(event, self._hook(name if "_" in name else f"trial_{name}"))
 
     def fresh(self) -> list[dict[str, Any]]:
         """Give the events that were added since the last call."""

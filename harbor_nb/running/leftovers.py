@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,18 +102,9 @@ def _row(one: Found, folders: Mapping[str, Path]) -> dict[str, Any]:
         age = (datetime.now(UTC) - datetime.fromisoformat(one.created_at)).total_seconds() / 60
     except (ValueError, TypeError):
         age = None
-    values = [
-        one.environment,
-        one.id,
-        task,
-        trial,
-        str(job or ""),
-        one.state,
-        age and round(age, 1),
-        _owner(job),
-        certainty,
-    ]
-    return dict(zip(_COLUMNS, [clean(v, 300) if isinstance(v, str) else v for v in values], strict=True))
+    found = {"task": task, "trial": trial, "job": str(job or ""), "age_min": age and round(age, 1)}
+    told = asdict(one) | found | {"owner": _owner(job), "certainty": certainty}
+    return {name: clean(value, 300) if isinstance(value, str) else value for name, value in told.items()}
 
 
 def _owner(job: Path | None) -> str:
@@ -123,7 +115,7 @@ def _owner(job: Path | None) -> str:
         return "orphaned"
     record = OwnerRecord.read(job)
     if record is not None:
-        return {True: "live", False: "orphaned", None: "unknown"}[record.alive()]
+        return {True: "live", False: "orphaned", None: "unknown"}[record.lives]
     return "orphaned" if read_mapping(job / "result.json").get("finished_at") else "unknown"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from harbor_nb.errors import BadInputError
 from harbor_nb.running.configs import nearest
 from harbor_nb.running.plans import Plan, checked, free_name
-from harbor_nb.running.sources import agent_config, as_list, environment_config, task_sources
+from harbor_nb.running.sources import agent_config, as_list, environment_config, plain, task_sources
 
 _OURS = frozenset({"job_name", "tasks", "agents", "n_attempts", "jobs_dir", "quiet"})
 
@@ -62,7 +62,7 @@ def plan(
     for key in fields:
         if key not in JobConfig.model_fields or key in _OURS:
             raise BadInputError(f"unknown argument {key!r}{nearest(key, set(JobConfig.model_fields) - _OURS)}")
-    settings = fields.pop("environment", None)
+    settings = plain(fields.pop("environment", {}))
     pair = isinstance(agents, tuple) and len(agents) == 2 and isinstance(agents[0], str) and "/" in str(agents[1])
     listed = [agent_config(agent) for agent in ([agents] if pair else as_list(agents))]
     kinds = [environment_config(kind, settings) for kind in as_list(environments)]
@@ -73,8 +73,7 @@ def plan(
     sources = task_sources(tasks, task_names, exclude_task_names, n_tasks)
     sources["datasets"] += fields.pop("datasets", [])
     stem = name or free_name(Path(jobs_dir).expanduser(), time.strftime("%Y-%m-%d__%H-%M-%S"))
-    shared = {key: value.model_dump(mode="json", exclude_defaults=True) if hasattr(value, "model_dump") else value
-              for key, value in fields.items()}  # fmt: skip
+    shared = {key: value if (data := plain(value)) is None else data for key, value in fields.items()}
     given = [
         copy.deepcopy({
             "job_name": stem if exact_name else f"{stem}-{kind}", "jobs_dir": str(jobs_dir), "n_attempts": attempts,

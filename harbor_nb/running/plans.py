@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harbor_nb._display import Shown, render
 from harbor_nb._redaction import SECRET_NAME, redactor
-from harbor_nb.errors import BadInputError, NotReadyError
+from harbor_nb.errors import BadInputError, JobExistsError, NotReadyError
 from harbor_nb.running import configs as _configs
 from harbor_nb.running.owner import OwnerRecord
 from harbor_nb.running.practice import described
@@ -156,26 +156,22 @@ class Plan(Shown):
         Example:
             >>> plan("tasks").launch()  # doctest: +SKIP
         """
-        from harbor_nb.errors import JobExistsError
         from harbor_nb.running.handles import Jobs
         from harbor_nb.running.launcher import make_folder, spawn
         from harbor_nb.running.previews import home, readiness
 
-        refused: list[str] = []
-        exists: JobExistsError | None = None
+        refused: list[NotReadyError | JobExistsError] = []
         started = []
         for config, environment in zip(self.configs, self.environments, strict=True):
-            if blocked := [told for told in readiness(config, self.practice) if not (told.ready or force)]:
-                refused.append(str(blocked[0]))
-                continue
             record = OwnerRecord.new(config["job_name"], environment, self.fast_stop and environment == "docker")
             try:
+                if blocked := [told for told in readiness(config, self.practice) if not (told.ready or force)]:
+                    raise NotReadyError(str(blocked[0]))
                 started.append(spawn(make_folder(config), config, record, self.secrets, self.practice))
-            except JobExistsError as error:
-                exists = error
-                refused.append(str(error))
-        if not started and refused:
-            raise exists or NotReadyError(refused[0])
+            except (NotReadyError, JobExistsError) as error:
+                refused.append(error)
+        if refused and not started:
+            raise refused[0]
         for line in [*refused, *home()]:
             print(line)  # noqa: T201 - told where the call was made
         return Jobs(started)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harbor_nb.errors import JobError
+from harbor_nb.results.reading import read_mapping
 from harbor_nb.running.configs import absolute, environment_of, needed_names, read_config, unstarred
 from harbor_nb.running.launcher import spawn
 from harbor_nb.running.leavings import clear
@@ -65,12 +66,10 @@ def in_words(error: str) -> str:
 def _forget(folder: Path, again: set[str]) -> Iterator[str]:
     """Remove the folders of trials that shall run again: cancelled, failed in a named way, or without a result."""
     for trial in sorted(path.parent for path in folder.glob("*/config.json")):
-        raised: set[str | None] = set()
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            result = json.loads((trial / "result.json").read_bytes())
-            parts = [result, *(result.get("step_results") or [])]
-            raised = {(part.get("exception_info") or {}).get("exception_type") for part in parts}
-        if not raised or raised & again or ("failed" in again and raised != {None}):
+        result = read_mapping(trial / "result.json")
+        parts = [result, *(result.get("step_results") or [])]
+        raised = {(part.get("exception_info") or {}).get("exception_type") for part in parts}
+        if not result or raised & again or ("failed" in again and raised != {None}):
             shutil.rmtree(trial)
             yield trial.name
 

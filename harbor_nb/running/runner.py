@@ -86,9 +86,7 @@ def cancel(task: "asyncio.Task[None]", record: OwnerRecord, folder: Path) -> Non
         record.write(folder)
 
 
-def end(
-    record: OwnerRecord, folder: Path, config: dict[str, Any], state: str, error: BaseException | None = None
-) -> None:
+def end(record: OwnerRecord, folder: Path, config: Any, state: str, error: BaseException | None = None) -> None:
     """Write how the job ended, once: from then on a resume may own the folder, while threads of Harbor hold us."""
     if record.exit is not None:
         return

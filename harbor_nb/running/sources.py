@@ -26,7 +26,7 @@ def task_sources(
     filters = {key: value for key, value in given.items() if value is not None}
     found: dict[str, list[dict[str, Any]]] = {"tasks": [], "datasets": []}
     for entry in as_list(tasks):
-        data = _plain(entry)
+        data = plain(entry)
         if data is not None and ("git_url" in data or "source" in data or _is_task(Path(data.get("path") or ""))):
             found["tasks"].append(data)
         elif data is not None:
@@ -75,7 +75,7 @@ def agent_config(agent: Any) -> dict[str, Any]:
     """Give one agent's config: a name, an import path, a pair with a model, a mapping, or Harbor's AgentConfig."""
     from harbor.models.agent.name import AgentName
 
-    data = _plain(agent)
+    data = plain(agent)
     if data is None:
         name, model = agent if len(as_list(agent)) == 2 else (agent, None)
         if not isinstance(name, str) or not name:
@@ -88,7 +88,7 @@ def agent_config(agent: Any) -> dict[str, Any]:
     return data
 
 
-def environment_config(name: Any, settings: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+def environment_config(name: Any, settings: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
     """Give an environment's name and config: one that Harbor knows, `local`, or an import path `module:Class`."""
     from harbor.models.environment_type import EnvironmentType
 
@@ -99,11 +99,11 @@ def environment_config(name: Any, settings: Mapping[str, Any] | None) -> tuple[s
     if ":" not in kind and kind not in known:
         raise BadInputError(f"unknown environment {kind!r}{nearest(kind, known)}")
     if kind in ("local", LOCAL):
-        return "local", {"import_path": LOCAL, **(settings or {})}
-    return kind, {"import_path" if ":" in kind else "type": kind, **(settings or {})}
+        return "local", {**(settings or {}), "import_path": LOCAL}
+    return kind, {**(settings or {}), "import_path" if ":" in kind else "type": kind}
 
 
-def _plain(item: Any) -> dict[str, Any] | None:
+def plain(item: Any) -> dict[str, Any] | None:
     """Give a mapping or a pydantic model of Harbor as a mapping with the values it holds, not redacted ones."""
     if isinstance(item, Mapping):
         return dict(item)

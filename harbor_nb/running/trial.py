@@ -7,7 +7,6 @@ from harbor_nb.errors import JobError
 from harbor_nb.running import evidence
 
 _TAIL_BYTES = 200_000
-_LOGS = (".txt", ".log", ".jsonl", ".out")
 
 
 def tail(path: Path, lines: int) -> str:
@@ -45,9 +44,9 @@ class Trial(Shown):
             raise JobError(f"no log {kind!r}; ask for 'trial', 'agent' or 'verifier'")
         if kind == "trial":
             return tail(self.path / "trial.log", lines)
-        files = [file for file in self.path.glob(f"**/{kind}/**/*") if file.suffix in _LOGS]
+        home, folders = self.path.resolve(), self.path.glob(f"**/{kind}/**/")
         # a link that an agent left could show any file of this user
-        found = [file for file in files if file.is_file() and not file.is_symlink()]
+        found = [one for place in folders if place.resolve().is_relative_to(home) for one in evidence.newest(place)]
         newest = max(found, key=lambda file: (file.stat().st_mtime, file.name), default=self.path / kind)
         return tail(newest, lines)
 

@@ -242,6 +242,19 @@ def test_literal_secrets_leave_the_plan_as_names(tasks, monkeypatch):
     assert plan.secrets["OTHER_KEY_2"] == "canary-two-88"
 
 
+def test_harbors_own_configs_keep_their_secrets_and_their_place(tasks):
+    from harbor.models.trial.config import EnvironmentConfig, VerifierConfig
+
+    verifier = VerifierConfig(env={"JUDGE_API_KEY": "canary-four-123"})
+    settings = EnvironmentConfig(type="daytona", force_build=True, env={"DB_PASSWORD": "canary-five-456"})
+    plan = harbor_nb.plan(tasks, environments=["docker", "local"], environment=settings, verifier=verifier)
+    assert plan.environments == ("docker", "local")
+    assert [config["environment"]["env"] for config in plan.configs] == [{"DB_PASSWORD": "${DB_PASSWORD}"}] * 2
+    assert plan.configs[0]["verifier"] == {"env": {"JUDGE_API_KEY": "${JUDGE_API_KEY}"}}
+    assert plan.secrets == {"JUDGE_API_KEY": "canary-four-123", "DB_PASSWORD": "canary-five-456"}
+    assert harbor_reads(plan)[0].environment.force_build
+
+
 def test_the_preview_tells_trials_readiness_history_and_more(tasks, monkeypatch):
     monkeypatch.delenv("HARBOR_TELEMETRY")
     monkeypatch.delenv("DAYTONA_API_KEY", raising=False)

@@ -152,6 +152,12 @@ def test_logs_are_the_newest_file_of_a_kind_without_control_characters(folder):
     assert trial.log("verifier") == "ok"
     assert trial.log(lines=1) == "two"
     assert harbor_nb.attach(folder).trial("t").name == "t__1"
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "mine.txt").write_text("of this user")
+    (folder / "t__1/agent/agent").symlink_to(outside)
+    (folder / "t__1/agent/link.txt").symlink_to(outside / "mine.txt")
+    assert trial.log("agent") == "red"
     with pytest.raises(JobError, match="no log 'agents'"):
         trial.log("agents")
     with pytest.raises(JobError, match="no trial 'u'"):
