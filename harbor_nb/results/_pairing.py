@@ -10,15 +10,17 @@ from harbor_nb.known_failures import rows
 
 TASK = ["source", "task", "task_checksum"]
 _TEXT = (*TASK, "environment", "agent", "agent_version", "model", "provider", "job", "job_path", "path")
-_TOLD = ("status", "fault", "failure", "exception", "started_at")
+_TOLD = ("status", "fault", "failure", "exception", "phase", "started_at")
 _LABELS = ("practice", "recorded", "fast_stop")
 _UNFINISHED = "not finished"
 _OWN = {
     "infrastructure": "infrastructure failure",
     "user": "failure of the user's set-up",
     "unknown": "failure of unknown cause",
+    **dict.fromkeys(("agent", "task"), "failure before the agent began"),
 }
-MISSING = [*_OWN.values(), "no reward and no failure recorded", "cancelled", "unreadable result"]
+_BEFORE = ("environment_setup", "agent_setup")
+MISSING = [*dict.fromkeys(_OWN.values()), "no reward and no failure recorded", "cancelled", "unreadable result"]
 PAIRED = ["n_baseline", "n", "missing_baseline", "missing", "mean_baseline", "mean", "difference", "difference_if_zero"]
 COLUMNS = ["side", "reason", *TASK, "agent", "model", "trials", "left_out"]
 
@@ -64,14 +66,19 @@ def _outcome(frame: pd.DataFrame, outcome: str) -> str:
     raise BadInputError(f"No outcome {outcome!r} in these trials. There are: {', '.join(known) or 'none'}.")
 
 
+def counted(frame: pd.DataFrame, value: Any) -> tuple[Any, Any]:
+    """Return what each trial counts, NaN where it is missing, and where a reward is void (DESIGN.md, decision 6)."""
+    void = frame["failure"].isin([row.name for row in rows() if not row.reward_counts]) & value.notna()
+    status, value = _text(frame["status"]).mask(void, "unscored"), value.mask(void)
+    own = frame["fault"].isin(["agent", "task"]) | (frame["exception"] == "VerifierTimeoutError").fillna(value=False)
+    own &= ~frame["phase"].isin(_BEFORE) & ~status.isin(["running", "pending", "scored"])
+    return value.mask(value.isna() & own, 0.0), void
+
+
 def _score(frame: pd.DataFrame, outcome: str) -> None:
-    """Fill `value`, `zero` and `reason` in place (DESIGN.md, decision 6)."""
-    void = frame["failure"].isin([row.name for row in rows() if not row.reward_counts]) & frame["value"].notna()
-    frame["value"] = frame["value"].mask(void)
-    absent = frame["value"].isna()
+    """Fill `value`, `zero` and `reason` in place."""
+    frame["value"], void = counted(frame, frame["value"])
     status, fault = _text(frame["status"]).mask(void, "unscored"), _text(frame["fault"])
-    own = fault.isin(["agent", "task"]) | (frame["exception"] == "VerifierTimeoutError").fillna(value=False)
-    frame.loc[absent & own & ~status.isin(["running", "pending", "scored"]), "value"] = 0.0
     absent = frame["value"].isna()
     cause = fault.map(_OWN).fillna("no reward and no failure recorded")
     cause = cause.mask(status == "cancelled", "cancelled").mask(status == "unreadable", "unreadable result")

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from harbor_nb.errors import BadInputError
+from harbor_nb.results._pairing import counted
 from harbor_nb.results.frames import trials
 from harbor_nb.results.frames._trials import PHASES
 from harbor_nb.results.intervals import student
@@ -15,6 +16,7 @@ from harbor_nb.results.intervals import student
 SECONDS = {f"{phase}_sec": phase.replace("_", " ") for phase in (*PHASES, "total")}
 _SUMS = ["tokens_in", "tokens_cached", "tokens_out", "cost_usd"]
 _NEEDED = ["status", "reward", "fault", *SECONDS, *_SUMS]
+_WHY = ["failure", "exception", "phase"]  # a frame made by hand may lack these
 _UNFINISHED = ["running", "pending"]
 
 
@@ -65,9 +67,7 @@ def interval(values: np.ndarray[Any, Any], level: float = 0.95) -> tuple[float, 
 def _line(group: pd.DataFrame) -> dict[str, Any]:
     done = group[~group["status"].isin(_UNFINISHED)]
     fault = done["fault"].astype("object")
-    # The agent's own crash is a result, 0; a trial that never got its sandbox is missing (DESIGN.md, decision 6).
-    score = done["reward"].astype("float64").mask(done["reward"].isna() & (fault == "agent").to_numpy(), 0.0)
-    values = score.dropna().to_numpy()
+    values = counted(done, done["reward"].astype("float64"))[0].dropna().to_numpy()
     low, high = interval(values)
     counts = fault.dropna().value_counts(sort=True)
     return {
@@ -95,7 +95,7 @@ def summary(x: Any, by: str | Sequence[str] = ("environment", "agent")) -> Summa
     Returns:
         One row a group: n (finished trials), scored, missing, unfinished; score (the pass rate where every reward is 0
         or 1, else the mean) with its 95 % interval; the score if missing ones counted as 0; faults; the median of each
-        phase in seconds; the sums of tokens and cost in USD. An agent's own crash counts as 0. `.style` shows it well.
+        phase in seconds; the sums of tokens and cost in USD. docs/how-sure.md says what counts as 0.
 
     Raises:
         BadInputError: A column that the trials do not have.
@@ -105,9 +105,10 @@ def summary(x: Any, by: str | Sequence[str] = ("environment", "agent")) -> Summa
         >>> harbor_nb.summary(harbor_nb.sample_jobs(), by=["agent"]).style  # doctest: +SKIP
     """
     keys = [by] if isinstance(by, str) else list(by)
-    frame = x if isinstance(x, pd.DataFrame) else trials(x, list(dict.fromkeys([*keys, *_NEEDED])))
+    frame = x if isinstance(x, pd.DataFrame) else trials(x, list(dict.fromkeys([*keys, *_NEEDED, *_WHY])))
     if absent := [name for name in [*keys, *_NEEDED] if name not in frame.columns]:
         raise BadInputError(f"The frame has no column {absent[0]!r}. Give a whole trials(...) frame, or other columns.")
+    frame = frame.reindex(columns=frame.columns.union(_WHY, sort=False))
     groups: Any = frame.groupby(keys, dropna=False, observed=True) if keys else [((), frame)]
     lines = [dict(zip(keys, names, strict=True)) | _line(group) for names, group in groups]
     result = pd.DataFrame(lines, columns=[*keys, *_line(frame.iloc[:0])])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError, HarborNbError
 from harbor_nb.known_failures import KnownFailure, match, normalise
-from harbor_nb.running.evidence import last_lines, log, raised, tail
+from harbor_nb.running.evidence import last_lines, log, printed, raised, tail
 from harbor_nb.running.stuck import watched
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ compose-missing buildkit-missing missing-extra local-unavailable""".split()
 _MAYBE_LACKING = {"reward-missing", "reward-empty", "reward-unreadable", "verifier-crash", "agent-exit"}
 _CHAINED = ("verifier-transfer-failed",)  # their cause stands in the traceback
 _OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
-_OF_THE_MACHINE = ("out-of-memory", "disk-full")  # an agent's output tells these, and what is missing only by the way
 _OTHER = {"docker": "local", "local": "docker"}
 _LOOKED_AT = 500  # trials without an exception whose output is read
 _TO_NAME = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
@@ -177,7 +176,7 @@ def _group(part: "pd.DataFrame") -> dict[str, Any]:
     shown = ": ".join(part for part in (step and f"in the step {step}", exception, normalise(said)) if part)
     if known is not None and known.name in _MAYBE_LACKING:  # what the output tells is nearer to the cause
         own = phase != "verifier" and (match(None, text, output=True), name, text)
-        lacking = own or _printed(Path(row["path"]), step)
+        lacking = own or printed(Path(row["path"]), step)
         if lacking and lacking[0]:
             known, name, text = lacking
             message = text
@@ -208,25 +207,15 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _printed(trial: Path, step: str | None = None) -> tuple[KnownFailure, str, str] | None:
-    """Return what the agent's or the tests' output tells of a failure, with the log's name and text."""
-    for part in ("agent", "verifier"):
-        name, text = log(trial, part, step)
-        known = match(None, text, output=True) if f"{part}/" in name else None
-        if known is not None and (part == "verifier" or known.name in _OF_THE_MACHINE):
-            return known, name, text
-    return None
-
-
 def _lacking(low: "pd.DataFrame") -> list[dict[str, Any]]:
     """Return what the output of trials that were scored below 1 tells of things that the image lacks."""
     seen: dict[tuple[Any, ...], list[int]] = {}
     told: dict[tuple[Any, ...], tuple[KnownFailure, str, str]] = {}
     for place, (path, environment) in enumerate(zip(low["path"][:_LOOKED_AT], low["environment"], strict=False)):
-        if printed := _printed(Path(path)):
-            key = (printed[0].name, printed[0].detail(printed[2]), environment)
+        if said := printed(Path(path)):
+            key = (said[0].name, said[0].detail(said[2]), environment)
             seen.setdefault(key, []).append(place)
-            told.setdefault(key, printed)
+            told.setdefault(key, said)
     made = [
         _made(low.iloc[seen[key]], known, "verifier", "", detail=key[1], log=name, text=text, scored=True)
         for key, (known, name, text) in told.items()

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from harbor_nb._display import clean
+from harbor_nb.known_failures import KnownFailure, match
 from harbor_nb.results._models import shapes
 from harbor_nb.results.reading import UnreadableError, open_safely, read_or_none
 
 _TAIL_BYTES, _TAIL_LINES, _LINE = 8192, 8, 200
+
+_OF_THE_MACHINE = ("out-of-memory", "disk-full")  # an agent's output tells these, and what is missing only by the way
 
 
 def raised(trial: str, phase: str | None) -> tuple[Any, str | None, str | None]:
@@ -49,6 +52,16 @@ def log(trial: Path, phase: str | None, step: str | None = None) -> tuple[str, s
         if text := tail(path).strip():
             return str(path.relative_to(trial)), text
     return "", ""
+
+
+def printed(trial: Path, step: str | None = None) -> tuple[KnownFailure, str, str] | None:
+    """Return what the agent's or the tests' output tells of a failure, with the log's name and text."""
+    for part in ("agent", "verifier"):
+        name, text = log(trial, part, step)
+        known = match(None, text, output=True) if f"{part}/" in name else None
+        if known is not None and (part == "verifier" or known.name in _OF_THE_MACHINE):
+            return known, name, text
+    return None
 
 
 def newest(folder: Path) -> list[Path]:

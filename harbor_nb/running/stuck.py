@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harbor_nb._display import clean
 from harbor_nb.errors import HarborNbError
 from harbor_nb.running.evidence import filled, newest, tail
+from harbor_nb.running.owner import OwnerRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,8 @@ def watched(frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
             phase, since = begun.get(trial.name) or _guess(trial)
             seconds = max(0.0, time.time() - since)
             limit, common, sandbox = timeout(trial, phase), usual.get(phase), alive(trial)
+            if sandbox == "gone" and phase == "environment_setup":
+                sandbox = "not there yet"
             why = (
                 "its sandbox is gone" if sandbox == "gone"
                 else "it is past its own timeout" if limit is not None and seconds > limit + _SLACK_SEC
@@ -115,7 +118,8 @@ def _alive(environments: set[str], job: Path) -> Any:
         if environments == {"local"}:
             names = _sandboxes()
         else:
-            listed = sandboxes(environments, jobs=job.parent)
+            record = OwnerRecord.read(job)
+            listed = sandboxes(environments, job.parent, job if record and record.practice else None)
             names = dict(zip(listed["trial"], listed["state"], strict=True))
     except HarborNbError:
         return lambda trial: None

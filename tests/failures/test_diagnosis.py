@@ -178,6 +178,29 @@ def test_a_trial_without_a_result_is_a_lost_runner(job):
     assert (group["failure"], group["fault"], group["fix"]) == ("runner-lost", "infrastructure", "job.resume()")
 
 
+@pytest.mark.parametrize(
+    ("exception", "message", "phase", "reward", "counts"),
+    [
+        ("RuntimeError", "failed to solve: dockerfile parse error on line 2", "environment_setup", None, None),
+        ("HealthcheckError", "Healthcheck failed after 3 consecutive retries: x", "environment_setup", None, None),
+        ("RuntimeError", "Command failed (exit 1)", "agent_setup", None, None),
+        ("KeyError", "plan", "agent_execution", None, 0.0),
+        ("RewardFileNotFoundError", "No reward file found", "verifier", None, 0.0),
+        ("VerifierTimeoutError", "Verifier execution timed out after 9.0 seconds", "verifier", None, 0.0),
+        ("AgentTimeoutError", "Agent execution timed out after 9.0 seconds", "agent_execution", 1.0, 1.0),
+        ("RuntimeError", 'service "main" is not running', "agent_execution", None, None),
+        ("RuntimeError", 'service "main" is not running', "agent_execution", 0.0, None),
+    ],
+)
+def test_summary_and_compare_count_a_failure_alike(job, exception, message, phase, reward, counts):
+    failed = {"exception": exception, "message": message, "phase": phase, "reward": reward}
+    jobs = [job("a", environment="docker", trials=[{"reward": 1.0}]), job("b", environment="local", trials=[failed])]
+    line = harbor_nb.summary(jobs[1]).iloc[0]
+    assert (line["missing"], None if pd.isna(line["score"]) else line["score"]) == (counts is None, counts)
+    pairs = harbor_nb.compare(jobs, by="environment", baseline="docker").pairs
+    assert pairs["mean"].dropna().tolist() == ([] if counts is None else [counts])
+
+
 def test_frames_trials_and_jobs_are_all_taken(job):
     folder = job(trials=[{"exception": "AgentTimeoutError", "message": "x"}])
     frame = harbor_nb.trials(folder)

@@ -206,6 +206,31 @@ def test_a_trial_that_hangs_is_told_while_it_runs(task):
 
 
 @pytest.mark.local
+@pytest.mark.deep
+def test_a_trial_that_hangs_in_a_practice_cloud_is_told_while_it_runs(task):
+    path = task(solve="#!/bin/bash\necho 'thinking of it'\nsleep 60\n")
+    faults = harbor_nb.Practice(e2b={"start_delay": 4})
+    made = harbor_nb.plan(path, environments="e2b", name="job", exact_name=True, practice=faults)
+    job = made.launch()[0]
+    until(lambda: job.counts["running"], 60)
+    (row,) = harbor_nb.diagnose(job).running
+    assert (row["phase"], row["timeout_sec"], row["sandbox"], row["hung"]) == (
+        "environment_setup", 300.0, "not there yet", False)  # fmt: skip
+    until(lambda: job.counts["agent"], 60)
+    until(lambda: harbor_nb.diagnose(job).running[0]["sandbox"] == "running")
+    (row,) = harbor_nb.diagnose(job).running
+    assert (row["phase"], row["timeout_sec"], row["hung"]) == ("agent", 120.0, False)
+    assert "sandbox running" in row["text"]
+    assert row["last_line"]
+    left = harbor_nb.sandboxes("e2b", practice=job)
+    assert harbor_nb.terminate(left, force=True, practice=job)["result"].tolist() == ["terminated"]
+    job.wait(100, progress=False)
+    group = named(job, "sandbox-lost", "agent", "infrastructure")
+    (path / "solution/solve.sh").write_text(SLEEPY.format(0))
+    assert follow(job, group).trials()["practice"].all()
+
+
+@pytest.mark.local
 def test_docker_that_is_not_there_or_does_not_run(task, tmp_path, monkeypatch):
     real, path = os.environ["PATH"], task()
     monkeypatch.setenv("PATH", str(tmp_path))
