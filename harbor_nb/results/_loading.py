@@ -3,8 +3,8 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import batched, chain, compress
 from typing import Any
 
@@ -112,26 +112,46 @@ def load(job: reading.JobFolder, columns: Sequence[str]) -> pa.Table:
         job: The job.
         columns: The columns of `SCHEMA` that are needed.
     """
-    names = job.trial_names
-    if not _is_remembered(job):
-        return with_attempts(_read(job.path, names)).select(columns)
-    listed = _facts(job.path, names)
-    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns])))
-    if known is None or not _holds(known, listed):
-        known = _renewed(job.path, names, listed)
-    return known.select(columns)
+    with Memory() as memory:
+        rows = memory.load(job, columns)
+        return memory.load(job, columns) if memory.changed() else rows
 
 
-def guess(job: reading.JobFolder, columns: Sequence[str], threads: Executor) -> tuple[pa.Table, Future[bool]] | None:
-    """Return the rows as they were remembered, if they were, and whether they still hold, which is asked meanwhile."""
-    known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns]))) if _is_remembered(job) else None
-    if known is None or len(known) != len(job.trial_names):
-        return None
-    return known.select(columns), threads.submit(lambda: _holds(known, _facts(job.path, job.trial_names)))
+class Memory(ThreadPoolExecutor):
+    """Gives rows as they were remembered, while the files are asked whether they changed since."""
 
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._rows: dict[tuple[str, str | None], pa.Table] = {}
+        self._asked: dict[tuple[str, str | None], Callable[[], pa.Table | None]] = {}
 
-def _is_remembered(job: reading.JobFolder) -> bool:
-    return job.only is None and len(job.trial_names) >= _cache.FEWEST and _cache.folder() is not None
+    def load(self, job: reading.JobFolder, columns: Sequence[str]) -> pa.Table:
+        """Return the job's trials as `load` does, though they may have changed."""
+        names, key = job.trial_names, (job.path, job.only)
+        if key in self._rows:
+            return self._rows[key]
+        if job.only is not None or len(names) < _cache.FEWEST or _cache.folder() is None:
+            self._rows[key] = with_attempts(_read(job.path, names)).select(columns)
+            return self._rows[key]
+        asked = self.submit(_facts, job.path, names)
+        known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns])))
+        if known is None or len(known) != len(names):
+            self._rows[key] = _renewed(job.path, names, asked.result()).select(columns)
+            return self._rows[key]
+
+        def anew() -> pa.Table | None:
+            listed = asked.result()
+            return None if _holds(known, listed) else _renewed(job.path, names, listed).select(columns)
+
+        self._asked[key] = anew
+        return known.select(columns)
+
+    def changed(self) -> bool:
+        """Tell whether any of the rows given did not hold; those are given as they are from now on."""
+        found = {key: rows for key, anew in self._asked.items() if (rows := anew()) is not None}
+        self._asked.clear()
+        self._rows |= found
+        return bool(found)
 
 
 def _holds(known: pa.Table, listed: pa.Table) -> bool:
@@ -154,6 +174,6 @@ def _renewed(folder: str, names: Sequence[str], listed: pa.Table) -> pa.Table:
     fresh = fresh.append_column("size", facts["size"]).append_column("mtime_ns", times)
     rows = pa.concat_tables([before.filter(same), fresh])
     rows = with_attempts(rows.take(pc.index_in(listed["trial"], rows["trial"])))
-    if pc.sum(pc.greater_equal(times, 0)).as_py() > max(16, len(rows) // 50):
+    if (pc.sum(pc.greater_equal(times, 0)).as_py() or 0) > max(16, len(rows) // 50):
         _cache.write(folder, rows)
     return rows

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +34,8 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 class Trials:
     """The trials of some jobs: one Arrow table, and what is computed from it when it is asked for."""
 
-    def __init__(self, x: Any, needs: Iterable[str], *, pending: bool = False, threads: Executor | None = None) -> None:
-        """Read the columns `needs` of the results; none of them, and no result is opened.
-
-        With `threads`, what was remembered is taken as it is, and whether it `holds` is asked meanwhile.
-        """
-        self._asked: list[Future[bool]] = []
+    def __init__(self, x: Any, needs: Iterable[str], *, pending: bool = False, load: Any = _loading.load) -> None:
+        """Read the columns `needs` of the results by `load`; none of them, and no result is opened."""
         self.jobs: list[JobFolder] = find_jobs(x)
         stored = [name for name in _rows.SCHEMA.names if name in {"trial", *needs}]
         tables: list[pa.Table] = []
@@ -48,11 +43,8 @@ class Trials:
         for job in self.jobs:
             if stored == ["trial"]:
                 parts = [pa.table({"trial": _rows.arrow(job.trial_names, _TEXT)})]
-            elif threads and (guessed := _loading.guess(job, stored, threads)):
-                parts, asked = [guessed[0]], guessed[1]
-                self._asked.append(asked)
             else:
-                parts = [_loading.load(job, stored)]
+                parts = [load(job, stored)]
             if job.links:
                 parts.append(_loading.linked_rows(job).select(stored))
             if pending and stored != ["trial"] and job.alive:
@@ -61,11 +53,6 @@ class Trials:
             sizes.append(sum(map(len, parts)))
         self.table = pa.concat_tables(tables or [_rows.SCHEMA.empty_table().select(stored)]).combine_chunks()
         self._job_of = pa.array(np.repeat(np.arange(len(self.jobs)), sizes))
-
-    @property
-    def holds(self) -> bool:
-        """Whether what was taken from memory is still so."""
-        return all(asked.result() for asked in self._asked)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -187,16 +174,17 @@ def trials(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         >>> frame.groupby("environment")["passed"].mean()  # doctest: +SKIP
     """
     chosen = pick("trials", columns)
-    with ThreadPoolExecutor(1) as threads:
-        data = Trials(x, needs(chosen), pending=True, threads=threads)
-        frame = _trials_frame(data, chosen, columns is None)
-        return frame if data.holds else _trials_frame(Trials(x, needs(chosen), pending=True), chosen, columns is None)
 
+    def made(load: Any) -> "pd.DataFrame":
+        data = Trials(x, needs(chosen), pending=True, load=load)
+        place = 0 if columns is not None else [column.name for column in chosen].index("passed")
+        names = data.reward_names() if columns is None else []
+        named = [Column(f"reward_{name}", FLOAT, "", "") for name in names]
+        return build([*chosen[:place], *named, *chosen[place:]], data.column)
 
-def _trials_frame(data: Trials, chosen: Sequence[Column], whole: bool) -> "pd.DataFrame":
-    place = [column.name for column in chosen].index("passed") if whole else 0
-    named = [Column(f"reward_{name}", FLOAT, "", "") for name in data.reward_names()] if whole else []
-    return build([*chosen[:place], *named, *chosen[place:]], data.column)
+    with _loading.Memory() as memory:
+        frame = made(memory.load)
+        return made(memory.load) if memory.changed() else frame
 
 
 def rewards(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
