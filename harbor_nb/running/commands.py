@@ -11,7 +11,7 @@ from typing import Any
 
 from harbor_nb._display import clean
 from harbor_nb.errors import BadInputError
-from harbor_nb.running.configs import validated
+from harbor_nb.running.configs import environment_of, validated
 
 _PLAIN = set(
     "job_name jobs_dir n_attempts n_concurrent_trials timeout_multiplier agent_timeout_multiplier"
@@ -70,6 +70,9 @@ def as_yaml(config: Mapping[str, Any]) -> str:
     import yaml
 
     data = validated(config).model_dump(mode="json", exclude_defaults=True) | {"job_name": config["job_name"]}
+    where = data.setdefault("environment", {})
+    if not where.get("import_path"):  # named also where it is Harbor's default, as the guide asks
+        where.setdefault("type", environment_of(config))
     return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))  # type: ignore[no-untyped-call] # PyYAML
 
 
