@@ -100,7 +100,10 @@ READY = {
 }
 
 
-def test_the_app_is_accessible_light_dark_and_narrow(lab, new_page, picture):
+@pytest.mark.parametrize(
+    "looks", [["light"], pytest.param(["dark", "narrow"], marks=pytest.mark.deep)], ids=["light", "dark and narrow"]
+)
+def test_the_app_is_accessible(lab, new_page, picture, looks):
     from axe_playwright_python.sync_playwright import Axe
 
     page = new_page()
@@ -110,7 +113,8 @@ def test_the_app_is_accessible_light_dark_and_narrow(lab, new_page, picture):
     lab.notebook("axe", RECORDED)
     lab.open(page, "axe")
     lab.run_all(page)
-    for look, (theme, width) in LOOKS.items():
+    for look in looks:
+        theme, width = LOOKS[look]
         page.set_viewport_size({"width": width, "height": 2400})
         change = f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
         page.evaluate(change)
