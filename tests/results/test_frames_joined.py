@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -182,28 +180,3 @@ def test_job_files_that_say_little(tmp_path):
     assert len(harbor_nb.artifacts(job)) == 3
     assert harbor_nb.events(job)["time"].isna().all()
     assert harbor_nb.unreadable(job)["reason"].str.startswith("line ").all()
-
-
-@pytest.mark.deep
-def test_the_frames_on_the_oldest_pandas(tmp_path, open_to_all):
-    """Build an environment with pandas 2.2 beside this one, and run these tests in it."""
-    newer = ("pandas", "numpy", "pandas-stubs", "numpy-typing-compat", "scipy-stubs", "optype")
-    pins = (ROOT / "constraints.txt").read_text().splitlines()
-    kept = tmp_path / "constraints.txt"
-    kept.write_text("\n".join(pin for pin in pins if pin.partition("==")[0].strip() not in newer))
-    index = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True
-    )
-    settings = {"UV_DEFAULT_INDEX": index.stdout.strip()} if index.stdout.strip() else {}
-    python = open_to_all / "venv/bin/python"  # another user must be able to run it: one test asks that
-    test_tools = ["pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "statsmodels"]
-    for command in (
-        ["venv", "-q", "--python", sys.executable, python.parents[1]],
-        ["pip", "install", "-q", "--python", python, "-c", kept, "-e", ROOT, "pandas==2.2.*", *test_tools],
-    ):
-        subprocess.run([sys.executable, "-m", "uv", *map(str, command)], check=True, env={**settings, **os.environ})
-    shown = subprocess.run([python, "-c", "import pandas; print(pandas.__version__)"], capture_output=True, text=True)
-    assert shown.stdout.startswith("2.2.")
-    tests = [python, "-m", "pytest", "tests/results", "-q", "-p", "no:cacheprovider", "-m", "not deep"]
-    done = subprocess.run(tests, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
