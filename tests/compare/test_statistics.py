@@ -205,3 +205,82 @@ def test_the_examples_in_the_docs_and_docstrings_run():
     for done in (doctest.testfile(str(page), module_relative=False), doctest.testmod(stat), doctest.testmod(intervals)):
         assert done.attempted >= 3
         assert done.failed == 0
+
+
+def _score(gained, lost, tasks, level=0.95):
+    return [float(end) for end in intervals.tango(gained, lost, tasks, level)[:2]]
+
+
+def _vector(gained, lost, tasks):
+    return np.array([1.0] * gained + [-1.0] * lost + [0.0] * (tasks - gained - lost))
+
+
+def _students(gained, lost, tasks, level):
+    """Student's t by scipy, over the differences written out."""
+    return stats.ttest_1samp(_vector(gained, lost, tasks), 0).confidence_interval(level)
+
+
+@pytest.mark.parametrize(("gained", "lost", "tasks"), [(30, 24, 90), (45, 25, 180), (21, 5, 60), (19, 1, 120)])
+def test_many_flips_both_ways_have_the_score_interval_alone(gained, lost, tasks):
+    found = intervals.paired_counts(gained, lost, tasks)
+    assert (float(found.low), float(found.high)) == pytest.approx(_score(gained, lost, tasks))
+    assert found.method == "score interval for paired proportions (Tango 1998)"
+
+
+@pytest.mark.parametrize("counts", [(6, 3, 40), (12, 7, 200), (18, 1, 120), (50, 20, 85), (3, 2, 10)])
+@pytest.mark.parametrize("level", [0.90, 0.95])
+def test_few_that_flip_or_few_that_stay_widen_it_to_students(counts, level):
+    found, t, score = (
+        intervals.paired_counts(*counts, level),
+        _students(*counts, level),
+        _score(*counts, level),
+    )
+    assert float(found.low) == pytest.approx(max(-1, min(t.low, score[0])))
+    assert float(found.high) == pytest.approx(min(1, max(t.high, score[1])))
+    wider = min(t.low, score[0]) < score[0] or max(t.high, score[1]) > score[1]
+    assert ("widened to Student's t" in found.method) == wider
+
+
+@pytest.mark.parametrize(("lost", "tasks"), [(25, 60), (5, 100), (60, 60), (1, 30)])
+def test_flips_one_way_reach_the_exact_interval_of_their_share(lost, tasks):
+    share = stats.binomtest(lost, tasks).proportion_ci(0.90, "exact")
+    t, score = _students(0, lost, tasks, 0.90), _score(0, lost, tasks, 0.90)
+    found = intervals.paired_counts(0, lost, tasks, 0.90, cautious=True)
+    wanted = (np.nanmin([-share.high, t.low, score[0]]), np.nanmax([-share.low, t.high, score[1]]))
+    assert (float(found.low), float(found.high)) == pytest.approx(wanted)
+    mirrored = intervals.paired_counts(lost, 0, tasks, 0.90, cautious=True)
+    assert (float(mirrored.low), float(mirrored.high)) == pytest.approx((-wanted[1], -wanted[0]))
+
+
+def test_a_claim_of_equivalence_is_held_to_students_t_also_with_many_flips():
+    found, t = intervals.paired_counts(60, 55, 200, 0.90, cautious=True), _students(60, 55, 200, 0.90)
+    score = _score(60, 55, 200, 0.90)
+    assert (float(found.low), float(found.high)) == pytest.approx((min(t.low, score[0]), max(t.high, score[1])))
+
+
+def test_graded_differences_have_students_t_by_scipy_in_their_own_scale():
+    d = np.random.default_rng(3).normal(2.0, 5.0, 60)
+    found, t = intervals.mean_interval(d, scale=20.0), stats.ttest_1samp(d, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((t.low, t.high))
+    assert found.method == "Student's t over tasks"
+
+
+def test_pass_fail_differences_have_the_interval_of_their_counts():
+    d = _vector(8, 3, 50)
+    assert intervals.mean_interval(d, binary=True)[:2] == pytest.approx(intervals.paired_counts(8, 3, 50)[:2])
+    scaled = intervals.mean_interval(d * 4, binary=True, scale=4.0)
+    assert scaled[:2] == pytest.approx(tuple(4 * end for end in intervals.paired_counts(8, 3, 50)[:2]))
+
+
+def test_few_partial_differences_reach_the_score_interval_of_their_sums():
+    d = np.concatenate([[0.4, 0.2, -0.2], np.zeros(27)])
+    found, t, score = (
+        intervals.mean_interval(d),
+        stats.ttest_1samp(d, 0).confidence_interval(),
+        _score(0.6, 0.2, 30),
+    )
+    assert (found.low, found.high) == pytest.approx((min(t.low, score[0]), max(t.high, score[1])))
+    one_way = np.concatenate([[-0.4, -0.2], np.zeros(28)])
+    most = stats.binomtest(1, 30).proportion_ci(0.95, "exact").high
+    lowest = min(-most, _score(0, 0.6, 30)[0], stats.ttest_1samp(one_way, 0).confidence_interval().low)
+    assert intervals.mean_interval(one_way).low == pytest.approx(lowest)
