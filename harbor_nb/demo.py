@@ -102,7 +102,7 @@ def _report(trials: "pd.DataFrame", folder: Path) -> None:
         summary=table[_SHOWN].to_dict("split"),
         per_task=per_task.reset_index().to_dict("split"),
         rewards=Markup(rewards.svg),  # noqa: S704 - drawn by vl-convert, which escapes every text
-        phases=Markup(phases.svg),  # noqa: S704
+        phases=Markup(phases.svg),  # noqa: S704 - as above
         recorded=recorded,
         when=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         python=sys.version.split()[0],

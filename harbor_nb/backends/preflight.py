@@ -67,6 +67,7 @@ def _preflight(name: str, entry: Any) -> Finding | None:
         else:
             kind = EnvironmentType(name)
             EnvironmentFactory.run_preflight(kind)
+            # mypy takes a class's bound method for a plain function
             if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
                 return finding("harbor-unchecked", docs=docs)
     except SystemExit as error:
