@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,7 @@ from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
 
 _HERE = Path(__file__).parent
-
-
-@cache
-def theme_text() -> str:
-    """Return the style sheet that all widgets share."""
-    return (_HERE / "theme.css").read_text(encoding="utf-8")
+_STYLE = f"<style>{(_HERE / 'theme.css').read_text(encoding='utf-8')}</style>"
 
 
 class Secret(anywidget.AnyWidget):
@@ -57,7 +51,7 @@ class Panel(ipw.VBox):
         self._lock = threading.Lock()
         self._code = ipw.HTML()
         self._says = ipw.HTML()
-        style = ipw.HTML(f"<style>{theme_text()}</style>", layout=ipw.Layout(display="none"))
+        style = ipw.HTML(_STYLE, layout={"display": "none"})
         heading = ipw.HTML(render("widgets_title", title=self.title, about=self.about))
         for part, name in ((self._says, "hnb-status"), (heading, "hnb-title")):
             part.add_class(name)
@@ -115,7 +109,7 @@ class Panel(ipw.VBox):
         return {"columns": [], "rows": [], "text": self.about}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
+        return f"<{type(self).__name__}: {clean(self.code, 400)}>"
 
     def _repr_markdown_(self) -> str:
         body = self._picture()
@@ -179,11 +173,10 @@ class TrialsPanel(Panel):
     def _opened(self) -> None:
         """Take over what the trials offer to choose from."""
 
-    def _spelled(self, function: str, **told: Any) -> str:
-        """The line of Python, in which a frame is `trials`."""
-        if hasattr(self._source, "columns"):
-            return call(function, None, **told).replace("(None", "(trials", 1)
-        return call(function, str(self._source), **told)
+    @property
+    def _trials_code(self) -> "Code":
+        """What stands for the trials in a line of Python, in which a frame is `trials`."""
+        return Code("trials" if hasattr(self._source, "columns") else literal(str(self._source)))
 
 
 def wrap(*children: ipw.Widget) -> ipw.HBox:
@@ -195,8 +188,16 @@ def _now() -> str:
     return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
+class Code(str):
+    """Python that stands for itself in a line."""
+
+    __slots__ = ()
+
+
 def literal(value: Any) -> str:
     """Return a value as a person would type it in Python."""
+    if isinstance(value, Code):
+        return value
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list | tuple):
