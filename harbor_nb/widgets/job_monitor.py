@@ -20,15 +20,10 @@ from harbor_nb.widgets.watching import Watch
 
 _TICK_SEC = 0.5
 _PICTURE_TICKS = 10  # the saved picture is drawn anew every so many ticks
-COLUMNS = [
-    {"label": "trial", "width": "minmax(20em, 3fr)"},
-    {"label": "task", "width": "minmax(11em, 1.5fr)"},
-    {"label": "agent", "width": "minmax(6em, 1fr)"},
-    {"label": "state", "kind": "state", "width": "11em"},
-    {"label": "reward", "kind": "num", "width": "6em"},
-    {"label": "time", "kind": "since", "width": "8em"},
-    {"label": "message", "width": "minmax(10em, 2fr)"},
-]
+_COLUMNS = {
+    "trial": "key", "task": "text", "agent": "text", "state": "state", "reward": "num", "time": "since",
+    "message": "long",
+}  # fmt: skip
 
 
 class JobMonitor(Panel):
@@ -54,7 +49,8 @@ class JobMonitor(Panel):
         self._pulse = Pulse()
         self._bars = ipw.HTML()
         self._faults = ipw.HTML()
-        self._table = Table(columns=COLUMNS, label="Trials", noun="trial", empty="No trial has started yet")
+        columns = [{"label": label, "kind": kind} for label, kind in _COLUMNS.items()]
+        self._table = Table(columns=columns, label="Trials", noun="trial", empty="No trial has started yet")
         self._which = ipw.Dropdown(description="Job", layout={"width": "22em"})
         cancel, resume = partial(self._act, "cancel"), partial(self._act, "resume", retry="failed")
         self._cancel = self._button("", "Stop gracefully; sandboxes are removed", cancel, icon="stop")
@@ -111,10 +107,8 @@ class JobMonitor(Panel):
         while not stop.wait(pause) and not self.done:
             number += 1
             started = time.thread_time()
-            try:
+            with self._telling():  # one bad look must not end the watching
                 self._tick(number)
-            except Exception as error:  # noqa: BLE001 - one bad look must not end the watching
-                self._say(f"{type(error).__name__}: {error}", "error")
             pause = max(_TICK_SEC, 25 * (time.thread_time() - started))  # 4 % of a core at most
 
     def _tick(self, number: int) -> None:
@@ -187,9 +181,8 @@ class JobMonitor(Panel):
         for watch in self._watches:
             counts = [f"{count} {part}" for part, count in watch.counts().items()]
             told.append(", ".join([f"{watch.name}: {watch.state}", *watch.labels, *counts]))
-        columns = [column["label"] for column in COLUMNS[:6]]
-        rows = [row[:6] for row in self._table.rows[:200]]
-        return {"columns": columns, "rows": rows, "text": "; ".join(told) or "No job lives"}
+        rows = self._table.rows[:200]
+        return {"columns": list(_COLUMNS), "rows": rows, "text": "; ".join(told) or "No job lives"}
 
 
 def _seconds(value: float) -> str:

@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -87,15 +88,21 @@ class Panel(ipw.VBox):
             self._turn += 1
             return self._turn, [field.value for field in fields]
 
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell an error in the panel: the end of a thread would be silent, and a traceback is for no reader of it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - as above
+            kind = "" if isinstance(error, HarborNbError) else f"{type(error).__name__}: "
+            self._say(f"{kind}{error}", "error")
+
     def _behind(self, work: Callable[[], Any]) -> threading.Thread:
         """Do `work` in a thread, so that the kernel stays free; an error is told in the panel."""
 
         def run() -> None:
-            try:
+            with self._telling():
                 work()
-            except Exception as error:  # noqa: BLE001 - a thread's end would be silent
-                kind = "" if isinstance(error, HarborNbError) else f"{type(error).__name__}: "
-                self._say(f"{kind}{error}", "error")
 
         thread = threading.Thread(target=run, daemon=True, name=f"harbor_nb {type(self).__name__}")
         thread.start()
@@ -159,13 +166,10 @@ class TrialsPanel(Panel):
         from harbor_nb.results.frames import trials as read
 
         self._source, given = trials, hasattr(trials, "columns")
-        try:
+        with self._telling():
             self._all = trials if given else read(trials)
-        except HarborNbError as error:
-            self._say(str(error), "error")
-            return
-        self._opened()
-        self.refresh()
+            self._opened()
+            self.refresh()
 
     def refresh(self) -> None:
         """Draw anew with the settings as they stand."""

@@ -8,18 +8,16 @@ import ipywidgets as ipw
 import traitlets as t
 
 from harbor_nb._display import clean, render
+from harbor_nb.errors import BadInputError
 from harbor_nb.results.frames import trajectory_steps
 from harbor_nb.results.reading import UnreadableError, open_safely
 from harbor_nb.results.summaries import SECONDS, summary
 from harbor_nb.widgets.parts import Code, TrialsPanel, call, literal, wrap
 from harbor_nb.widgets.table import Table, shown
 
-COLUMNS = {
-    "trial": {"width": "minmax(20em, 3fr)"}, "task": {"width": "minmax(12em, 1fr)"},
-    "environment": {"width": "9em"}, "agent": {"width": "8em"},
-    "model": {"width": "minmax(6em, 1fr)"}, "status": {"kind": "state", "width": "9em"},
-    "reward": {"kind": "num", "width": "6em"}, "total_sec": {"kind": "sec", "width": "7em"},
-    "failure": {"width": "minmax(8em, 1fr)"},
+_COLUMNS = {
+    "trial": "key", "task": "text", "environment": "text", "agent": "text", "model": "text", "status": "state",
+    "reward": "num", "total_sec": "sec", "failure": "text",
 }  # fmt: skip
 _GROUPS = ("environment", "agent", "model", "task", "job", "status", "failure", "fault")
 _VALUES = ("reward", "total_sec", "agent_sec", "environment_setup_sec", "verifier_sec", "cost_usd", "tokens_out")
@@ -80,8 +78,7 @@ class ResultsExplorer(TrialsPanel):
         try:
             frame = self._all.query(query, engine="python") if query.strip() else self._all
         except Exception as error:  # noqa: BLE001 - whatever pandas makes of what a person typed
-            self._say(f"can't filter by {query!r}: {error}", "error")
-            return
+            raise BadInputError(f"can't filter by {query!r}: {error}") from None
         whole = hasattr(self._source, "columns")
         source = self._trials_code if whole else Code(call("trials", self._trials_code))
         if query.strip():
@@ -112,6 +109,9 @@ class ResultsExplorer(TrialsPanel):
         from harbor_nb.results.charts import Picture
 
         frame, words = frame.dropna(subset=[value]), value.replace("_", " ")
+        if frame.empty:
+            self._plot.value = ""
+            return
         data = frame[value].astype(float).to_frame()
         data["group"] = frame[by].astype(str).agg(", ".join, axis=1).astype(object)
         x, y = alt.X(f"{value}:Q", title=words), alt.Y("group:N", title=None)
@@ -120,19 +120,19 @@ class ResultsExplorer(TrialsPanel):
         mean = alt.Chart(data).mark_tick(thickness=3, size=24, color="#d1495b").encode(x=f"mean({value}):Q", y=y)
         title = f"a dot a trial, a bar the mean of {words}"
         chart = (dots + mean).properties(width=520, height=alt.Step(34), title=title)
-        svg = Picture(chart).svg if len(data) else ""
+        svg = Picture(chart).svg
         if turn == self._turn:
             self._plot.value = svg
 
     def _fill(self, frame: Any) -> None:
         """Put the trials into the table; the first cell is the row's key, and names the job where there are several."""
-        told = [name for name in COLUMNS if self._all[name].notna().any()]
-        cells = frame.reindex(columns=told or list(COLUMNS)).astype(object)
+        told = [name for name in _COLUMNS if self._all[name].notna().any()]
+        cells = frame.reindex(columns=told or list(_COLUMNS)).astype(object)
         if self._all["job"].nunique() > 1:
             cells["trial"] = cells["trial"].astype(str) + " · " + frame["job"].astype(str)
         cells["task"] = cells["task"].astype(str).str.split("/").str[-1]
         self._at = dict(zip(map(shown, cells["trial"]), frame.index, strict=True))
-        self._table.columns = [{"label": name, **COLUMNS[name]} for name in cells]
+        self._table.columns = [{"label": name, "kind": _COLUMNS[name]} for name in cells]
         self._table.show(_rows(cells, None))
 
     def _open(self) -> None:
