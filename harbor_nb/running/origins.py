@@ -65,8 +65,7 @@ class Source:
         else:
             holder[path[-1]] = value
         if self.document is not None:
-            deep = len(path) > 2
-            self.document.edit(path[:2], (holder or DELETE) if deep else value)
+            self.document.edit(path if holder or len(path) < 3 else path[:-1], value)
         new = None if value is DELETE else value
         self.changes.append(Change(self.name, ".".join(path), _hidden(path[-1], old), _hidden(path[-1], new), reason))
 
