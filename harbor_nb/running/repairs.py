@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from harbor_nb.running.handles import Jobs
     from harbor_nb.running.job import Job
 
-_SPOILED = frozenset(
-    """key-missing key-half key-refused docker-not-found docker-not-running docker-no-permission
-compose-missing buildkit-missing missing-extra local-unavailable runner-lost""".split()
-)
-
 
 class Repair(Shown):
     """A plan that mends one job or several; `.table` tells each changed setting, `.launch()` runs it."""
@@ -148,7 +143,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
     from harbor_nb.running.plans import checked, free_name
 
     several = not isinstance(x, (str, Path)) and not hasattr(x, "path")
-    sources, given, practice, chosen = [], [], False, settings.pop("jobs_dir", None)
+    sources, given, practice, chosen = [], [], None, settings.pop("jobs_dir", None)
     for item in x if several else [x]:
         source = read_source(Path(item))
         migrate(source)
@@ -167,7 +162,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         practice = practice or _practised(source)
     if not given:
         raise BadInputError("no trial is left to run: none failed; leave out `only` to run all again")
-    return Repair(sources, checked(given, True, practice or None), several)
+    return Repair(sources, checked(given, practice=practice), several)
 
 
 def find_broken(folder: Any = "jobs") -> "Jobs":
@@ -186,11 +181,12 @@ def find_broken(folder: Any = "jobs") -> "Jobs":
         >>> import harbor_nb
         >>> harbor_nb.repair(harbor_nb.find_broken("jobs"), environment="docker").launch()  # doctest: +SKIP
     """
-    from harbor_nb.running.diagnosis import diagnose
+    from harbor_nb.running.diagnosis import ABOUT_HERE, diagnose
     from harbor_nb.running.handles import Jobs
     from harbor_nb.running.job import Job
 
-    found = {path for group in diagnose(folder).groups if group["failure"] in _SPOILED for path in group["jobs"]}
+    spoiled = {*ABOUT_HERE, "runner-lost"}
+    found = {path for group in diagnose(folder).groups if group["failure"] in spoiled for path in group["jobs"]}
     return Jobs(Job(Path(path)) for path in sorted(found))
 
 
@@ -236,8 +232,10 @@ def _only(source: Source, only: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _practised(source: Source) -> bool:
+def _practised(source: Source) -> Any:
+    """Return the practice plan of a job that ran in a practice cloud, where the new one needs a cloud too."""
     from harbor_nb.running.owner import OwnerRecord
 
     record = OwnerRecord.read(source.folder) if source.folder is not None else None
-    return bool(record and record.practice and environment_of(source.config) not in ("local", "docker"))
+    cloud = environment_of(source.config) not in ("local", "docker")
+    return cloud and record and (record.plays or record.practice)
