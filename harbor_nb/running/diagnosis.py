@@ -28,8 +28,6 @@ _CHAINED = ("verifier-transfer-failed",)  # their cause stands in the traceback
 _OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
 _OTHER = {"docker": "local", "local": "docker"}
 _LOOKED_AT = 500  # trials without an exception whose output is read
-_TO_NAME = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
-_UNKNOWN = KnownFailure("", "Not a failure that harbor_nb knows", _TO_NAME, "unknown")
 
 
 @dataclass(frozen=True)
@@ -187,28 +185,32 @@ def _group(part: "pd.DataFrame") -> dict[str, Any]:
             known, name, text = lacking
             told = text
     message = ": ".join(word for word in (step and f"in the step {step}", exception, normalise(said)) if word)
-    title = exception or _text(row["status"])
-    return _made(part, known, told, (name, text), title=title, phase=phase, message=message)
+    known = known or _unknown(exception or _text(row["status"]), row["fault"])
+    return _made(part, known, told, (name, text), phase=phase, message=clean(message, 400))
 
 
-def _made(
-    part: "pd.DataFrame", found: KnownFailure | None, told: str, log: tuple[str, str], *, title: str | None = None,
-    phase: str | None = None, message: str = "", scored: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+def _made(part: "pd.DataFrame", known: KnownFailure, told: str, log: tuple[str, str], **more: Any) -> dict[str, Any]:
     """Return the group of some trials; the failure's detail is quoted from what `told` of it."""
-    row, known = part.iloc[0], found or _UNKNOWN
+    row = part.iloc[0]
     tasks = list(dict.fromkeys(part["task"].dropna()))
-    name, environment = known.name or clean(title or "unknown", 80), _text(row["environment"])
+    environment = _text(row["environment"])
     return {
-        "failure": name, "trials": len(part), "names": list(part["trial"].dropna()), "phase": phase,
+        "failure": known.name, "trials": len(part), "names": list(part["trial"].dropna()), "phase": None,
         "tasks": clean(", ".join(tasks[:6])) + f" and {len(tasks) - 6} more" * (len(tasks) > 6),
-        "environment": environment, "fault": known.fault if found else _text(row["fault"]) or "unknown",
-        "cause": known.cause, "detail": known.detail(told), "message": clean(message, 400), "fix": known.fix,
-        "options": known.options, "now": _now(name, environment), "retry": known.retry, "scored": scored,
-        "reward_counts": known.reward_counts, "rewards": 0 if scored else int(part["reward"].notna().sum()),
-        "example": clean(row["path"]), "log": log[0], "lines": last_lines(log[1]),
-        "jobs": list(part["job_path"].unique()),
-    }  # fmt: skip
+        "environment": environment, "fault": known.fault, "cause": known.cause, "detail": known.detail(told),
+        "message": "", "fix": known.fix, "options": known.options, "now": _now(known.name, environment),
+        "retry": known.retry, "scored": False, "reward_counts": known.reward_counts,
+        "rewards": int(part["reward"].notna().sum()), "example": clean(row["path"]), "log": log[0],
+        "lines": last_lines(log[1]), "jobs": list(part["job_path"].unique()),
+    } | more  # fmt: skip
+
+
+def _unknown(title: str | None, fault: Any) -> KnownFailure:
+    cause, fix = (
+        "Not a failure that harbor_nb knows",
+        "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix",
+    )
+    return KnownFailure(clean(title or "unknown", 80), cause, fix, _text(fault) or "unknown")
 
 
 def _text(value: Any) -> str | None:
@@ -222,7 +224,7 @@ def _lacking(low: "pd.DataFrame") -> Iterator[dict[str, Any]]:
     keys = [(known.name, known.detail(text)) for known, _, text in seen["said"]]
     for _, part in seen.groupby([seen["environment"].fillna(""), keys], sort=False):
         known, name, text = part["said"].iloc[0]
-        yield _made(part, known, text, (name, text), phase="verifier", scored=True)
+        yield _made(part, known, text, (name, text), phase="verifier", scored=True, rewards=0)
 
 
 def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
@@ -236,11 +238,11 @@ def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
         owner = None if job.alive else OwnerRecord.read(Path(job.path))
         if owner and (owner.error or (owner.state in LIVE and job.path not in set(frame["job_path"]))):
             exception, _, said = (owner.error or ": the runner is gone").partition(": ")
-            known = match(exception or None, said, environment=owner.environment or None)
+            known = match(exception or None, said, environment=owner.environment or None) or _unknown(exception, None)
             row = {"path": job.path, "job_path": job.path, "environment": owner.environment}
             log = "harbor_nb.log", tail(Path(job.file("harbor_nb.log")))
             part = pd.DataFrame([row], columns=_COLUMNS)
-            yield _made(part, known, said, log, title=exception, message=normalise(said)) | {"trials": 0}
+            yield _made(part, known, said, log, trials=0, message=clean(normalise(said), 400))
 
 
 def _now(name: str, environment: str | None) -> str | None:

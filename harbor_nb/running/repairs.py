@@ -94,16 +94,14 @@ class Repair(Shown):
         Raises:
             JobError: a config inside of a job folder, or a file that changed meanwhile or can't be written.
         """
-        inside = [source for source in self._sources if source.document is None]
-        if inside:
-            raise JobError(
-                f"the config of {inside[0].name} lies in its job folder, and Harbor would refuse to resume a job whose "
-                "config changed; type .launch(), which starts a new job"
-            )
         documents = [source.document for source in self._sources if source.document is not None]
-        if in_place:
-            for document in documents:
-                document.write()
+        if len(documents) < len(self._sources):
+            raise JobError(
+                "a config inside of a job folder can't be edited: Harbor would refuse to resume a job whose config "
+                "changed; type .launch(), which starts a new job"
+            )
+        for document in documents if in_place else ():
+            document.write()
         return [document.file for document in documents]
 
     def __str__(self) -> str:
@@ -215,20 +213,20 @@ def _only(source: Source, only: Any) -> list[dict[str, Any]]:
             f"no trial {unknown[0]!r} in {source.name}; only= takes 'failed', 'errors' or trials' names"
         )
     source.wanted = wanted
-    found = {task["path"].rpartition("/")[2]: task for task in source.config.get("tasks") or [] if task.get("path")}
+    found = {Path(task["path"]).name: task for task in source.config.get("tasks") or [] if task.get("path")}
     runs: Counter[tuple[str, str]] = Counter()
     for name, config in trial_configs(source.folder):
         if name in wanted:
-            task = config["task"]
-            task = found.get(str(task.get("path") or "").rpartition("/")[2], task)
+            task = found.get(Path(config["task"].get("path") or "").name, config["task"])
             runs[json.dumps(config.get("agent") or {}), json.dumps(task)] += 1
-    groups: dict[tuple[str, int], list[Any]] = {}
-    for (agent, task), attempts in runs.items():
-        groups.setdefault((agent, attempts), []).append(json.loads(task))
     source.changes.append(Change(source.name, "trials", len(frame), len(wanted), "only those that you asked for"))
+    alike: dict[tuple[str, int], list[Any]] = {}
+    for (agent, task), attempts in runs.items():
+        alike.setdefault((agent, attempts), []).append(json.loads(task))
+    part = {**source.config, "datasets": []}
     return [
-        {**source.config, "tasks": listed, "datasets": [], "agents": [json.loads(agent)], "n_attempts": attempts}
-        for (agent, attempts), listed in groups.items()
+        part | {"tasks": tasks, "agents": [json.loads(agent)], "n_attempts": attempts}
+        for (agent, attempts), tasks in alike.items()
     ]
 
 
