@@ -37,6 +37,7 @@ class CredentialsPanel(Panel):
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._path = path
         self._table = ipw.HTML()
+        self._stills = [self._table]
         cloud = {name: record for name, record in RECORDS.items() if record.credentials}
         names = {name for record in cloud.values() for group in record.credentials for name in group}
         names |= {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"}
@@ -81,7 +82,3 @@ class CredentialsPanel(Panel):
             self.refresh()
             self._show_code(line)
             self._say(f"{name} is in {said}.", "done")
-
-    def _picture(self) -> dict[str, Any]:
-        names = [name for name in self._secret.names if os.environ.get(name)]
-        return {"columns": ["credential", "state"], "rows": [[name, "set"] for name in names], "text": self.about}

@@ -72,6 +72,7 @@ class JobLauncher(Panel):
             "practice": ipw.Checkbox(description="Practice clouds on this machine, no account", indent=False),
         }
         self._preview = ipw.HTML()
+        self._stills = [self._preview]
         self._launch = ipw.Button(description="Launch", button_style="primary", icon="play", disabled=True)
         form = ipw.HBox([self._tasks, ipw.VBox([self._agents, self._add])]).add_class("hnb-form")
         super().__init__(form, self.picker, wrap(*self._fields.values()), self._preview, self._launch)
@@ -151,10 +152,6 @@ class JobLauncher(Panel):
         if change["new"]:
             self._agents.value = f"{self._agents.value.rstrip()}\n{change['new']}".lstrip()
             self._add.value = ""
-
-    def _picture(self) -> dict[str, Any]:
-        rows = list(map(list, self.settings.items()))
-        return {"columns": ["setting", "value"], "rows": [["tasks", self._tasks.value], *rows], "text": self.about}
 
 
 def _named(folder: str | Path) -> str:

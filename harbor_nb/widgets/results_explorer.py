@@ -56,6 +56,7 @@ class ResultsExplorer(TrialsPanel):
         again = self._button("Refresh", "Read the jobs again", lambda: self.show(self._source))
         self._summary, self._plot = ipw.HTML(), ipw.HTML().add_class("hnb-picture")
         self._table = Table(columns=[{"label": "trial"}], label="Trials", noun="trial", empty="No trials here")
+        self._stills = [self._summary]
         self._trial, self._content = ipw.HTML(), ipw.HTML()
         self._file = ipw.Dropdown(description="File", layout={"flex": "1 1 20em"})
         view = self._button("Open in Harbor's viewer", "harbor view", self._open_viewer)
@@ -97,7 +98,7 @@ class ResultsExplorer(TrialsPanel):
         self._say("" if len(self._all) else none)
         self._show_code(line)
         self._fill(frame)
-        self.frame, self._grouped = frame, table
+        self.frame = frame
         self._summary.value = render("widgets_grid", columns=list(table.columns), rows=_rows(table))
         self._update_snapshot()
         self._behind(lambda: self._draw(turn, frame, by, value))
@@ -164,12 +165,6 @@ class ResultsExplorer(TrialsPanel):
         frame = attach(self._folder.parent).view()
         told = f"Type in a terminal: harbor view {self._folder.parents[1]}"
         self._content.value = frame._repr_html_() if frame is not None else render("widgets_log", name="", text=told)
-
-    def _picture(self) -> dict[str, Any]:
-        table = getattr(self, "_grouped", None)
-        if table is None:
-            return {"columns": [], "rows": [], "text": "No trials here"}
-        return {"columns": list(table.columns), "rows": _rows(table), "text": f"{len(self.frame)} trials"}
 
 
 def show_file(path: Path, folder: Path) -> str:

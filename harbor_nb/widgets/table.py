@@ -9,7 +9,7 @@ from typing import Any
 import anywidget
 import traitlets as t
 
-from harbor_nb._display import clean
+from harbor_nb._display import clean, render
 
 _HERE = Path(__file__).parent
 CELL = 300  # characters of a cell that travel to the browser
@@ -60,6 +60,11 @@ class Table(anywidget.AnyWidget):
     def rows(self) -> list[list[Any]]:
         """The rows as the browser has them."""
         return self._rows
+
+    @property
+    def value(self) -> str:
+        """The first rows as static HTML."""
+        return render("widgets_table", columns=self.columns, rows=self._rows)
 
     def show(self, rows: Sequence[Sequence[Any]]) -> int:
         """Make these the rows and send what differs from before.
