@@ -21,7 +21,7 @@ from harbor_nb.widgets.watching import Watch
 _TICK_SEC = 0.5
 _PICTURE_TICKS = 10  # the saved picture is drawn anew every so many ticks
 _COLUMNS = {
-    "trial": "key", "task": "text", "agent": "text", "state": "state", "reward": "num", "time": "since",
+    "trial": "key", "task": "long", "agent": "text", "state": "state", "reward": "num", "time": "since",
     "message": "long",
 }  # fmt: skip
 
@@ -138,7 +138,7 @@ class JobMonitor(Panel):
 
     def _row(self, watch: Watch, trial: str) -> list[Any]:
         row = watch.rows[trial]
-        spent = row["since"] if row["seconds"] is None else _seconds(row["seconds"])
+        spent = row["since"] if row["seconds"] is None else row["seconds"]
         said = ": ".join(part for part in (row["exception"], row["message"]) if part)
         key = f"{trial} · {watch.name}" if len(self._watches) > 1 else trial
         task = str(row["task"] or "").rpartition("/")[2]
@@ -176,10 +176,6 @@ class JobMonitor(Panel):
             with suppress(OSError, HarborNbError):
                 text = str(watch.job.trial(trial).log(self._kind.value, 200))
             self._log.value = render("widgets_log", name=f"{trial}, {self._kind.value} log", text=text[-60_000:])
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
 
 
 def _short(path: Any) -> str:

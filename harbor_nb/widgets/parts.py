@@ -1,6 +1,7 @@
 """What every widget is made of: a panel with a title and its line of Python, a long table, a field for a secret."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ class Secret(anywidget.AnyWidget):
     _esm = _HERE / "secret.js"
     names = t.List(t.Unicode()).tag(sync=True)
     name = t.Unicode("").tag(sync=True)
-    actions: t.List[list[str]] = t.List().tag(sync=True)
 
 
 class Pulse(anywidget.AnyWidget):
@@ -176,7 +176,7 @@ class TrialsPanel(Panel):
     @property
     def _trials_code(self) -> "Code":
         """What stands for the trials in a line of Python, in which a frame is `trials`."""
-        return Code("trials" if hasattr(self._source, "columns") else literal(str(self._source)))
+        return Code("trials" if hasattr(self._source, "columns") else literal(self._source))
 
 
 def wrap(*children: ipw.Widget) -> ipw.HBox:
@@ -198,9 +198,9 @@ def literal(value: Any) -> str:
     """Return a value as a person would type it in Python."""
     if isinstance(value, Code):
         return value
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list | tuple):
+    if isinstance(value, str | os.PathLike):
+        return json.dumps(os.fspath(value), ensure_ascii=False)
+    if isinstance(value, Sequence):
         inner = ", ".join(literal(item) for item in value)
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
     return repr(value)

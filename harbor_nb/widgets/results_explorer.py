@@ -16,7 +16,7 @@ from harbor_nb.widgets.parts import Code, TrialsPanel, call, literal, wrap
 from harbor_nb.widgets.table import Table, shown
 
 _COLUMNS = {
-    "trial": "key", "task": "text", "environment": "text", "agent": "text", "model": "text", "status": "state",
+    "trial": "key", "task": "long", "environment": "text", "agent": "text", "model": "text", "status": "state",
     "reward": "num", "total_sec": "sec", "failure": "text",
 }  # fmt: skip
 _GROUPS = ("environment", "agent", "model", "task", "job", "status", "failure", "fault")
