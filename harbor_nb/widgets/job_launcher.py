@@ -50,17 +50,13 @@ class JobLauncher(Panel):
         self._jobs_dir = str(jobs)
         self._busy = threading.Lock()
         wide, number = {"width": "100%"}, {"width": "9em"}
-        self._tasks = ipw.Combobox(
-            value=_named(sample_tasks() if tasks is None else tasks), description="Tasks", layout=wide,
-            placeholder="a folder, or a dataset such as terminal-bench@2.0",
-        )  # fmt: skip
-        self._agents = ipw.Textarea(
-            value="oracle",
-            description="Agents",
-            rows=3,
-            layout=wide,
-            placeholder="one a line: agent, or agent and model",
+        where, hint = (
+            _named(sample_tasks() if tasks is None else tasks),
+            "a folder, or a dataset such as terminal-bench@2.0",
         )
+        self._tasks = ipw.Combobox(where, description="Tasks", placeholder=hint, layout=wide)
+        hint = "one a line: agent, or agent and model"
+        self._agents = ipw.Textarea("oracle", description="Agents", placeholder=hint, rows=3, layout=wide)
         self._add = ipw.Dropdown(options=["", *_AGENTS], description="Add agent")
         self.picker = EnvironmentPicker(environments)
         self.picker._code.layout.display = "none"  # the form's own line says it
@@ -167,9 +163,10 @@ def _meant(typed: str) -> tuple[str, Code]:
     return str(sample_tasks() / inner), Code("harbor_nb.sample_tasks()" + (f" / {literal(inner)}" if inner else ""))
 
 
-def _inside(folder: str | Path) -> list[str]:
-    """Give the folders in a folder, to go on with."""
+def _inside(typed: str) -> list[str]:
+    """Give the folders in a folder, or beside what is half typed, to go on with."""
     with suppress(OSError):
-        inside = sorted(path for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
-        return [] if (Path(folder) / "task.toml").exists() else [_named(path) for path in inside[:500]]
+        folder = Path(typed) if Path(typed).is_dir() else Path(typed).parent
+        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return [_named(path) for path in inside[:500] if not (folder / "task.toml").exists()]
     return []

@@ -45,10 +45,8 @@ class ResultsExplorer(TrialsPanel):
 
     def __init__(self, trials: Any = "jobs") -> None:
         self._at: dict[str, Any] = {}
-        self._query = ipw.Text(
-            description="Where", placeholder='reward < 1 and agent == "oracle"', continuous_update=False,
-            layout={"flex": "1 1 20em"},
-        )  # fmt: skip
+        hint, grow = 'reward < 1 and agent == "oracle"', {"flex": "1 1 20em"}
+        self._query = ipw.Text(description="Where", placeholder=hint, continuous_update=False, layout=grow)
         first = ("environment", "agent")
         self._by = {name: ipw.Checkbox(name in first, description=name, indent=False) for name in _GROUPS}
         self._across = ipw.Dropdown(options=["", *_GROUPS], description="Across", layout={"width": "12em"})
@@ -58,7 +56,7 @@ class ResultsExplorer(TrialsPanel):
         self._table = Table(columns=[{"label": "trial"}], label="Trials", noun="trial", empty="No trials here")
         self._stills = [self._summary]
         self._trial, self._content = ipw.HTML(), ipw.HTML()
-        self._file = ipw.Dropdown(description="File", layout={"flex": "1 1 20em"})
+        self._file = ipw.Dropdown(description="File", layout=grow)
         view = self._button("Open in Harbor's viewer", "harbor view", self._open_viewer)
         self._detail = ipw.VBox([self._trial, wrap(self._file, view), self._content], layout={"display": "none"})
         groups = ipw.HBox([ipw.Label("Group by"), *self._by.values()]).add_class("hnb-chips")

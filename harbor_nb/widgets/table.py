@@ -28,8 +28,8 @@ class Table(anywidget.AnyWidget):
     """A table of any length that sends the browser only what changed.
 
     Args:
-        columns: a dict each: `label`, `kind` (key, text, long, state, num, sec, or since: seconds, or since when in epoch seconds);
-            the first is the key.
+        columns: a dict each: `label`, and `kind` (key, text, long, state, num, sec, or since: seconds, or the moment
+            when it began in epoch seconds); the first is the key.
         label: what a screen reader calls it.
 
     Example:
