@@ -180,7 +180,9 @@ def _group(part: "pd.DataFrame") -> dict[str, Any]:
         if nearer is not None and nearer.name not in _OF_A_PHASE:
             known, told = nearer, text  # the log of a trial without a result, or the cause of what was raised
     if known is not None and known.name in _MAYBE_LACKING:  # what the output tells is nearer to the cause
-        lacking = printed(path, step) if phase == "verifier" else (match(None, text, output=True), name, text)
+        lacking = (
+            printed(path, step, exception) if phase == "verifier" else (match(None, text, output=True), name, text)
+        )
         if lacking and lacking[0]:
             known, name, text = lacking
             told = text
