@@ -39,6 +39,7 @@ class KnownFailure:
     options: tuple[tuple[str, str], ...] = ()
     retry: bool = False
     reward_counts: bool = True
+    about_here: bool = False
     _patterns: tuple[re.Pattern[str] | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -211,7 +212,7 @@ def register_failure(
         fault: `infrastructure`, `agent`, `task` or `user`.
         exception: A regular expression of the whole exception type; empty for any.
         message: A regular expression found in the message, case ignored; a group `detail` is quoted.
-        **where: phase, environment, exit_code (one or several), output, retry, reward_counts, options.
+        **where: phase, environment, exit_code (one or several), output, retry, reward_counts, about_here, options.
 
     Returns:
         The row.

@@ -58,16 +58,22 @@ def log(trial: Path, phase: str | None, step: str | None = None) -> tuple[str, s
     return "", ""
 
 
-def printed(trial: Path, step: str | None = None, exception: str | None = None) -> tuple[KnownFailure, str, str] | None:
-    """Return what the agent's or the tests' output tells of a failure, with the log's name and text."""
+def read(name: str, text: str, exception: str | None = None) -> tuple[KnownFailure, str, str] | None:
+    """Return what a log tells of a failure, with its name and text."""
+    known = match(exception, text, output=True)
+    return (known, name, text) if known is not None else None
+
+
+def printed(trial: Path, step: str | None = None, exception: str | None = None) -> Any:
+    """Return what the agent's or the tests' output tells of a failure, as `read` does."""
     for part in ("agent", "verifier"):
         name, text = log(trial, part, step)
         if f"{part}/" not in name:
             name = f"{part}/test-stdout.txt"
             text = "" if (_home(trial, step) / name).exists() else _NEVER_BEGUN
-        known = match(exception, text, output=True)
-        if known is not None and (part == "verifier" or known.name in _OF_THE_MACHINE):
-            return known, name, text
+        told = read(name, text, exception)
+        if told is not None and (part == "verifier" or told[0].name in _OF_THE_MACHINE):
+            return told
     return None
 
 
