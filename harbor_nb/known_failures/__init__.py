@@ -79,9 +79,9 @@ def _row(values: dict[str, Any]) -> KnownFailure:
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
-    several = (_as_tuple(item) if isinstance(item, list | tuple) else item for item in value) if isinstance(
-        value, list | tuple) else (value,)  # fmt: skip
-    return tuple(several)
+    if not isinstance(value, list | tuple):
+        return (value,)
+    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
 
 
 @cache
@@ -118,11 +118,7 @@ def _told(message: str) -> str:
 
 @lru_cache(65536)
 def _plain(message: str) -> str:
-    return _WORD.sub(_without_id, " ".join(clean(_told(message)).split()))
-
-
-def _without_id(found: re.Match[str]) -> str:
-    return _generic(found[0])
+    return _WORD.sub(lambda found: _generic(found[0]), " ".join(clean(_told(message)).split()))
 
 
 @lru_cache(16384)
