@@ -96,21 +96,21 @@ def _keys(environment: EnvironmentRecord) -> Iterable[Finding]:
 
 def _modal_file(missing: tuple[str, ...]) -> Iterable[Finding]:
     """Look into ~/.modal.toml, which Harbor and the SDK take where variables are not set."""
-    wanted = os.environ.get("MODAL_PROFILE")
     try:
         profiles = tomllib.loads((Path.home() / ".modal.toml").read_text(encoding="utf-8"))
-        if wanted or len(profiles) == 1:
-            active = profiles.get(wanted or next(iter(profiles)), {})
-        else:
-            active = next((one for one in profiles.values() if one.get("active")), {})
-        token = active.get("token_id") and active.get("token_secret")
-    except (OSError, ValueError, AttributeError):  # the last: what should be a table is none
-        yield finding("modal-broken")
-        return
-    if not token:
-        yield finding("modal-empty")
-    elif len(missing) == 1:
-        yield finding("modal-mixed", name=missing[0])
+        active = next((name for name in profiles if len(profiles) == 1 or profiles[name].get("active")), "")
+        profile = profiles[os.environ.get("MODAL_PROFILE", active)]
+        if profile["token_id"] and profile["token_secret"]:
+            return [finding("modal-mixed", name=missing[0])] if len(missing) == 1 else []
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ):  # the last two: what should be a table is none
+        pass
+    return [finding("modal-empty")]
 
 
 def _address(environment: EnvironmentRecord) -> Iterable[Finding]:

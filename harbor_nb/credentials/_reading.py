@@ -17,6 +17,7 @@ from harbor_nb.errors import CredentialsError
 
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_BYTES = 1 << 20
+_MOST_NAMES = 10_000  # the C library's setenv takes longer with each
 _LONGEST_BYTES = 100_000  # Linux starts no program while one variable is longer than 131,072
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
@@ -111,6 +112,8 @@ def read_env(path: Path) -> EnvFile:
         if re.search(r"\n\s*(?:export\s+)?[A-Za-z_]\w*=", value):
             doubts.append(f"{where} of {path.name} hold another NAME= inside; is a quote not closed?")
         found.entries[name] = Entry(value, path, first, doubts)
+    if len(found.entries) > _MOST_NAMES:
+        raise CredentialsError(f"{path} sets more than {_MOST_NAMES:,} names, so it is no .env file; name another")
     return found
 
 

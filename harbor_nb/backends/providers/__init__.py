@@ -1,4 +1,6 @@
-"""The vendors, one module each: ping, sandboxes, terminate. They run in a child process that can be ended.
+"""The vendors, one module each with the same verbs: ping (the cheapest call that needs a key), sandboxes, terminate.
+
+They run in a child process that can be ended.
 
 A vendor's SDK may retry for a minute, keep a refused key for the life of its process, or take seconds to import;
 none of that reaches the kernel.

@@ -4,10 +4,10 @@ import asyncio
 import importlib
 from collections.abc import Iterator
 from dataclasses import asdict
+from types import ModuleType
 from typing import Any
 
 from harbor_nb.backends.findings import recognise
-from harbor_nb.backends.providers.base import Provider
 
 
 def kind_of(error: BaseException) -> str:
@@ -20,7 +20,7 @@ def kind_of(error: BaseException) -> str:
     return recognise("vendor-", " ".join(codes + names)) or "vendor-strange"
 
 
-async def _terminate(vendor: Provider, sandbox_id: str) -> str:
+async def _terminate(vendor: ModuleType, sandbox_id: str) -> str:
     try:
         await vendor.terminate(sandbox_id)
     except Exception as error:  # noqa: BLE001 - each id gets its own answer
@@ -29,7 +29,7 @@ async def _terminate(vendor: Provider, sandbox_id: str) -> str:
     return "terminated"
 
 
-async def _run(vendor: Provider, verb: str, ids: tuple[str, ...]) -> Any:
+async def _run(vendor: ModuleType, verb: str, ids: tuple[str, ...]) -> Any:
     if verb == "ping":
         return await vendor.ping()
     if verb == "sandboxes":
@@ -40,7 +40,7 @@ async def _run(vendor: Provider, verb: str, ids: tuple[str, ...]) -> Any:
 def answers(name: str, verb: str, *ids: str) -> Iterator[dict[str, Any]]:
     """Say when the SDK is there, and then what the vendor answers."""
     try:
-        vendor: Any = importlib.import_module(f"harbor_nb.backends.providers.{name}")
+        vendor = importlib.import_module(f"harbor_nb.backends.providers.{name}")
         yield {"asking": True}
         yield {"value": asyncio.run(_run(vendor, verb, ids))}
     except BaseException as error:  # noqa: BLE001 - whatever an SDK raises is an answer
