@@ -9,19 +9,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 
-class Answer(NamedTuple):
-    """What a child said: JSON objects, its last words, its exit code (None: it was given up)."""
+def ask_child(
+    module: str, arguments: Sequence[str], environ: Mapping[str, str], limit_sec: float
+) -> tuple[list[dict[str, Any]], str, int | None]:
+    """Run `module.answers(*arguments)` in an empty folder, where no library finds a `.env`, for `limit_sec` at most.
 
-    said: list[dict[str, Any]]
-    error: str
-    code: int | None
-
-
-def ask_child(module: str, arguments: Sequence[str], environ: Mapping[str, str], limit_sec: float) -> Answer:
-    """Run `module.answers(*arguments)` in an empty folder, where no library finds a `.env`, for `limit_sec` at most."""
+    Returns:
+        What it said (JSON objects), its last words, its exit code (None: it was given up).
+    """
     paths = os.pathsep.join(path for path in sys.path if path)
     with (
         tempfile.TemporaryDirectory(prefix="harbor_nb-", ignore_cleanup_errors=True) as away,
@@ -47,7 +45,7 @@ def ask_child(module: str, arguments: Sequence[str], environ: Mapping[str, str],
             with contextlib.suppress(ValueError):
                 said.append(json.loads(line))
         last = (error.read().decode(errors="replace").strip().splitlines() or [""])[-1]
-    return Answer(said, last, code)
+    return said, last, code
 
 
 def _answer(module: str, arguments: Sequence[str]) -> None:
