@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _COLUMNS = "job_path path trial task environment phase status reward exception failure fault message".split()
 _TABLE = """failure trials tasks phase environment fault cause detail message fix now retry rewards reward_counts scored
 example""".split()
-_ABOUT_HERE = frozenset(
+ABOUT_HERE = frozenset(
     """key-missing key-half key-refused docker-not-found docker-no-permission docker-not-running
 compose-missing buildkit-missing missing-extra local-unavailable""".split()
 )
@@ -28,8 +28,6 @@ _CHAINED = ("verifier-transfer-failed",)  # their cause stands in the traceback
 _OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
 _OTHER = {"docker": "local", "local": "docker"}
 _LOOKED_AT = 500  # trials without an exception whose output is read
-_TO_NAME = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
-_UNKNOWN = KnownFailure("", "Not a failure that harbor_nb knows", _TO_NAME, "unknown")
 
 
 @dataclass(frozen=True)
@@ -124,10 +122,10 @@ def diagnose(x: Any) -> Diagnosis:
         )
     frame = _without_dead(frame)
     failed = frame[frame["exception"].notna() | frame["status"].isin(["cancelled", "unreadable"])]
-    groups = sorted((_group(part) for part in _parts(failed)), key=lambda group: -int(group["trials"]))
+    groups = _most_first(map(_group, _parts(failed)))
     groups += [] if isinstance(x, pd.DataFrame) else _broken_jobs(x, frame)
     low = frame[frame["exception"].isna() & (frame["reward"] < 1)]
-    groups += _lacking(low)
+    groups += _most_first(_lacking(low))
     notes = [f"{len(low)} scored below 1 without an error: the agent's result"] if len(low) else []
     if len(low) > _LOOKED_AT:
         notes.append(f"the output of {_LOOKED_AT} of them was read")
@@ -139,6 +137,10 @@ def diagnose(x: Any) -> Diagnosis:
         _make_typable(group, many=len(jobs) > 1)
     running = tuple(watched(frame))
     return Diagnosis(_headline(frame, failed, groups, running), tuple(groups), running, clean(handle), tuple(notes))
+
+
+def _most_first(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(groups, key=lambda group: -int(group["trials"]))
 
 
 def _without_dead(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -164,63 +166,65 @@ def _parts(failed: "pd.DataFrame") -> Iterator["pd.DataFrame"]:
 
 def _group(part: "pd.DataFrame") -> dict[str, Any]:
     row = part.iloc[0]
+    path, environment = Path(row["path"]), _text(row["environment"])
     found, phase, step = raised(row["path"], _text(row["phase"]))
     exception = found.exception_type if found else _text(row["exception"])
-    message = (found.exception_message if found else _text(row["message"])) or ""
-    said, known = message, match(exception, message, phase=phase, environment=_text(row["environment"]))
-    name, text = log(Path(row["path"]), phase, step)
-    nearer = None if exception and (known is None or known.name not in _CHAINED) else match(
-        exception and "RuntimeError", text, phase=phase, environment=_text(row["environment"]))  # fmt: skip
-    if nearer is not None and nearer.name not in _OF_A_PHASE:
-        known, message = nearer, text  # the log of a trial without a result, or the cause of what was raised
-    shown = ": ".join(part for part in (step and f"in the step {step}", exception, normalise(said)) if part)
+    said = (found.exception_message if found else _text(row["message"])) or ""
+    known, told, (name, text) = (
+        match(exception, said, phase=phase, environment=environment),
+        said,
+        log(path, phase, step),
+    )
+    if not exception or (known and known.name in _CHAINED):
+        nearer = match(exception and "RuntimeError", text, phase=phase, environment=environment)
+        if nearer is not None and nearer.name not in _OF_A_PHASE:
+            known, told = nearer, text  # the log of a trial without a result, or the cause of what was raised
     if known is not None and known.name in _MAYBE_LACKING:  # what the output tells is nearer to the cause
-        own = phase != "verifier" and (match(None, text, output=True), name, text)
-        lacking = own or printed(Path(row["path"]), step)
+        lacking = printed(path, step) if phase == "verifier" else (match(None, text, output=True), name, text)
         if lacking and lacking[0]:
             known, name, text = lacking
-            message = text
-    title = exception or _text(row["status"]) or "unknown"
-    return _made(part, known, phase, shown, title=title, detail=known and known.detail(message), log=name, text=text)
+            told = text
+    message = ": ".join(word for word in (step and f"in the step {step}", exception, normalise(said)) if word)
+    known = known or _unknown(exception or _text(row["status"]), row["fault"])
+    return _made(part, known, told, (name, text), phase=phase, message=clean(message, 400))
 
 
-def _made(
-    part: "pd.DataFrame", known: KnownFailure | None, phase: str | None, message: str, **more: Any
-) -> dict[str, Any]:
-    row, told = part.iloc[0], known or _UNKNOWN
+def _made(part: "pd.DataFrame", known: KnownFailure, told: str, log: tuple[str, str], **more: Any) -> dict[str, Any]:
+    """Return the group of some trials; the failure's detail is quoted from what `told` of it."""
+    row = part.iloc[0]
     tasks = list(dict.fromkeys(part["task"].dropna()))
-    scored = bool(more.get("scored"))
-    name, environment = told.name or clean(more["title"], 80), _text(row["environment"])
+    environment = _text(row["environment"])
     return {
-        "failure": name, "trials": len(part), "names": list(part["trial"].dropna()), "phase": phase,
+        "failure": known.name, "trials": len(part), "names": list(part["trial"].dropna()), "phase": None,
         "tasks": clean(", ".join(tasks[:6])) + f" and {len(tasks) - 6} more" * (len(tasks) > 6),
-        "environment": environment, "fault": told.fault if known else _text(row["fault"]) or "unknown",
-        "cause": told.cause, "detail": more.get("detail"), "message": clean(message, 400), "fix": told.fix,
-        "options": told.options, "now": _now(name, environment), "retry": told.retry, "scored": scored,
-        "reward_counts": told.reward_counts, "rewards": 0 if scored else int(part["reward"].notna().sum()),
-        "example": clean(row["path"]), "log": more["log"], "lines": last_lines(more["text"]),
-        "jobs": list(part["job_path"].unique()),
-    }  # fmt: skip
+        "environment": environment, "fault": known.fault, "cause": known.cause, "detail": known.detail(told),
+        "message": "", "fix": known.fix, "options": known.options, "now": _now(known.name, environment),
+        "retry": known.retry, "scored": False, "reward_counts": known.reward_counts,
+        "rewards": int(part["reward"].notna().sum()), "example": clean(row["path"]), "log": log[0],
+        "lines": last_lines(log[1]), "jobs": list(part["job_path"].unique()),
+    } | more  # fmt: skip
+
+
+def _unknown(title: str | None, fault: Any) -> KnownFailure:
+    cause, fix = (
+        "Not a failure that harbor_nb knows",
+        "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix",
+    )
+    return KnownFailure(clean(title or "unknown", 80), cause, fix, _text(fault) or "unknown")
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _lacking(low: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return what the output of trials that were scored below 1 tells of things that the image lacks."""
-    seen: dict[tuple[Any, ...], list[int]] = {}
-    told: dict[tuple[Any, ...], tuple[KnownFailure, str, str]] = {}
-    for place, (path, environment) in enumerate(zip(low["path"][:_LOOKED_AT], low["environment"], strict=False)):
-        if said := printed(Path(path)):
-            key = (said[0].name, said[0].detail(said[2]), environment)
-            seen.setdefault(key, []).append(place)
-            told.setdefault(key, said)
-    made = [
-        _made(low.iloc[seen[key]], known, "verifier", "", detail=key[1], log=name, text=text, scored=True)
-        for key, (known, name, text) in told.items()
-    ]
-    return sorted(made, key=lambda group: -int(group["trials"]))
+def _lacking(low: "pd.DataFrame") -> Iterator[dict[str, Any]]:
+    """Yield what the output of trials that were scored below 1 tells of things that the image lacks."""
+    seen = low.head(_LOOKED_AT)
+    seen = seen.assign(said=seen["path"].map(lambda path: printed(Path(path)))).dropna(subset="said")
+    keys = [(known.name, known.detail(text)) for known, _, text in seen["said"]]
+    for _, part in seen.groupby([seen["environment"].fillna(""), keys], sort=False):
+        known, name, text = part["said"].iloc[0]
+        yield _made(part, known, text, (name, text), phase="verifier", scored=True, rewards=0)
 
 
 def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
@@ -230,24 +234,22 @@ def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
     from harbor_nb.results.reading import find_jobs
     from harbor_nb.running.owner import LIVE, OwnerRecord
 
-    begun = set(frame["job_path"])
     for job in find_jobs(x):
         owner = None if job.alive else OwnerRecord.read(Path(job.path))
-        if owner is None or not (owner.error or (job.path not in begun and owner.state in LIVE)):
-            continue
-        exception, _, message = (owner.error or ": the runner is gone").partition(": ")
-        known = match(exception or None, message, environment=owner.environment or None)
-        row = dict.fromkeys(_COLUMNS) | {"path": job.path, "job_path": job.path, "environment": owner.environment}
-        text = tail(Path(job.file("harbor_nb.log")))
-        more = {"title": exception, "log": "harbor_nb.log", "text": text, "detail": known and known.detail(message)}
-        yield _made(pd.DataFrame([row]), known, None, normalise(message), **more) | {"trials": 0}
+        if owner and (owner.error or (owner.state in LIVE and job.path not in set(frame["job_path"]))):
+            exception, _, said = (owner.error or ": the runner is gone").partition(": ")
+            known = match(exception or None, said, environment=owner.environment or None) or _unknown(exception, None)
+            row = {"path": job.path, "job_path": job.path, "environment": owner.environment}
+            log = "harbor_nb.log", tail(Path(job.file("harbor_nb.log")))
+            part = pd.DataFrame([row], columns=_COLUMNS)
+            yield _made(part, known, said, log, trials=0, message=clean(normalise(said), 400))
 
 
 def _now(name: str, environment: str | None) -> str | None:
     """Return what readiness says now of what was missing then."""
     from harbor_nb.backends.readiness import check
 
-    if name not in _ABOUT_HERE or environment is None:
+    if name not in ABOUT_HERE or environment is None:
         return None
     try:
         readiness = check(environment)

@@ -1,6 +1,7 @@
 """What a person may write for tasks and agents, as the parts of Harbor's JobConfig."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -56,6 +57,18 @@ def task_sources(
 
 def _is_task(path: Path) -> bool:
     return (path / "task.toml").is_file()
+
+
+def task_config(folder: Path) -> Any:
+    """Give Harbor's TaskConfig of a task folder; None where it is absent or can't be read."""
+    from harbor.models.task.config import TaskConfig
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # old tasks are read, not scolded
+            return TaskConfig.model_validate_toml((folder / "task.toml").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def task_folders(entry: str | Path) -> list[Path]:
