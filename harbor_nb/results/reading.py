@@ -68,6 +68,11 @@ def is_link(path: str) -> bool:
     return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises there
 
 
+def is_folder(path: str) -> bool:
+    """Tell whether a path is a folder or a link to one; what may not be looked at is none."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises there
+
+
 def open_safely(path: str) -> tuple[BinaryIO, os.stat_result]:
     """Open a plain file and return it and its facts; links, folders and pipes are refused with a reason."""
     try:
@@ -155,7 +160,7 @@ class JobFolder:
                 for entry in scan:
                     if entry.is_dir(follow_symlinks=False):
                         found.append(entry.name)
-                    elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112 - Path.is_dir may raise
+                    elif entry.is_symlink() and is_folder(entry.path):
                         self.links.append(entry.name)
         except OSError as error:
             self.broken = _reason(error)
@@ -207,48 +212,40 @@ def _kind(folder: str) -> str:
     """Tell a job folder from a trial folder from a folder of such, by a few files, never by listing it."""
     if _has(folder, _OWN_FILES):
         return "job"
-    config = read_or_none(f"{folder}{os.sep}config.json", shapes.JobConfig)
-    if config is not None:
-        return "trial" if config.trial_name or config.task else "job"
-    if _has(folder, _TRIAL_SIGNS):
-        return "trial"
-    if _has(folder, ["result.json", "lock.json", "config.json"]):
-        result = read_or_none(f"{folder}{os.sep}result.json", shapes.TrialConfig)
-        return "trial" if result is None or result.trial_name else "job"
-    return "other"
+    told = read_or_none(f"{folder}{os.sep}config.json", shapes.JobConfig)
+    if told is None and not _has(folder, _TRIAL_SIGNS):
+        if not _has(folder, FILES):
+            return "other"
+        told = read_or_none(f"{folder}{os.sep}result.json", shapes.JobConfig)
+    return "trial" if told is None or told.trial_name or told.task else "job"
 
 
-def _sub_folders(folder: str) -> Iterator[tuple[str, bool]]:
-    """Yield the folders in a folder, and whether each is a link."""
+def entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder, by name; nothing where it can't be listed."""
     try:
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir() and not entry.name.startswith("."):
-                    yield entry.path, entry.is_symlink()
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
     except OSError:
-        return
+        return []
 
 
-def _find(folder: str, depth: int) -> Iterator[JobFolder]:
+def _find(folder: str, depth: int = _DEPTH) -> Iterator[JobFolder]:
     kind = _kind(folder)
-    if kind == "job":
-        yield JobFolder(folder)
-    elif kind == "trial":
+    subs = [sub for sub in entries(folder) if sub.name[0] != "." and is_folder(sub.path)] if kind == "other" else []
+    if kind == "trial":
         parent, name = os.path.split(folder)
         yield JobFolder(parent, only=name)
-    elif not os.access(folder, os.R_OK | os.X_OK):
+    elif kind == "other" and not os.access(folder, os.R_OK | os.X_OK):
         yield JobFolder(folder, broken="permission denied")
-    else:
-        subs = list(_sub_folders(folder))
-        # A job without job-level files (an old one, or a copied one) shows by what is in it.
-        if any(_kind(sub) == "trial" for sub, linked in subs[:20] if not linked):
-            yield JobFolder(folder)
-        elif depth:
-            for sub, linked in subs:
-                if not linked:
-                    yield from _find(sub, depth - 1)
-                elif _kind(sub) == "job":
-                    yield JobFolder(sub, broken="a symbolic link, not followed")
+    # A job without job-level files (an old one, or a copied one) shows by what is in it.
+    elif kind == "job" or any(_kind(sub.path) == "trial" for sub in subs[:20] if not sub.is_symlink()):
+        yield JobFolder(folder)
+    elif depth:
+        for sub in subs:
+            if not sub.is_symlink():
+                yield from _find(sub.path, depth - 1)
+            elif _kind(sub.path) == "job":
+                yield JobFolder(sub.path, broken="a symbolic link, not followed")
 
 
 def _paths(x: Any) -> Iterator[str]:
@@ -262,7 +259,7 @@ def _paths(x: Any) -> Iterator[str]:
             raise BadInputError(
                 f"No such folder: {os.fspath(x)}. Give a jobs or job folder, a list of them, or a glob."
             )
-        yield from (path for path in found if Path(path).is_dir())
+        yield from filter(is_folder, found)
     elif isinstance(x, Iterable):
         for item in x:
             yield from _paths(item)
@@ -276,8 +273,8 @@ def find_jobs(x: Any) -> list[JobFolder]:
     """Return what `x` names as job folders, each once, in the order of their paths."""
     found: dict[tuple[str, str], JobFolder] = {}
     for path in _paths(x):
-        if not Path(path).is_dir():
+        if not is_folder(path):
             raise BadInputError(f"Not a folder: {path}. Give the folder that holds the job.")
-        for job in _find(path, _DEPTH):
+        for job in _find(path):
             found.setdefault((job.path, job.only or ""), job)
     return [found[path, trial] for path, trial in sorted(found) if not trial or (path, "") not in found]

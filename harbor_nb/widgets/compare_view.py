@@ -8,7 +8,7 @@ import traitlets as t
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
-from harbor_nb.widgets.parts import TrialsPanel, wrap
+from harbor_nb.widgets.parts import TrialsPanel, call, wrap
 
 FACTORS = ("environment", "agent", "model", "job")
 
@@ -49,7 +49,7 @@ class CompareView(TrialsPanel):
         from harbor_nb.results.comparison import compare
 
         turn, (by, baseline, margin) = self._next(self._by, self._baseline, self._margin)
-        line = self._spelled("compare", by=by, baseline=baseline, margin=margin if margin != 0.05 else None)
+        line = call("compare", self._trials_code, by=by, baseline=baseline, margin=margin if margin != 0.05 else None)
         try:
             made = compare(self._all, by=by, baseline=baseline, margin=margin)
             shown, plot = made._repr_html_(), made.plot().svg
@@ -75,6 +75,3 @@ class CompareView(TrialsPanel):
             return {"columns": [], "rows": [], "text": self.about}
         told = table.reset_index().astype(str)
         return {"columns": list(told), "rows": told.to_numpy().tolist(), "text": str(self.comparison)}
-
-    def __repr__(self) -> str:
-        return f"CompareView(by={self._by.value!r})"

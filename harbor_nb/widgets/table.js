@@ -2,6 +2,8 @@
 // Every value is set as text, never as HTML: what an agent wrote is hostile.
 const ROW = 28;
 const SPARE = 6;
+const WIDTHS = { key: "minmax(20em, 3fr)", text: "minmax(8em, 1fr)", long: "minmax(10em, 2fr)", state: "11em", num: "6em", sec: "7em", since: "8em" };
+const width = (column) => WIDTHS[column.kind || "text"];
 
 function make(tag, className, text) {
   const node = document.createElement(tag);
@@ -77,8 +79,8 @@ export default () => {
         columns = model.get("columns");
         filter.setAttribute("aria-label", `Filter ${model.get("label")}`);
         scroller.setAttribute("aria-label", model.get("label"));
-        el.style.setProperty("--hnb-columns", columns.map((c) => c.width || "minmax(6em, 1fr)").join(" "));
-        const least = columns.reduce((sum, c) => sum + parseFloat(/[\d.]+/.exec(c.width || "6")[0]), 0);
+        el.style.setProperty("--hnb-columns", columns.map(width).join(" "));
+        const least = columns.reduce((sum, c) => sum + parseFloat(/[\d.]+/.exec(width(c))[0]), 0);
         el.style.setProperty("--hnb-least", `${least}em`);
         scroller.setAttribute("aria-colcount", columns.length);
         scroller.style.maxHeight = `${ROW * (model.get("visible_rows") + 1) + 4}px`;

@@ -77,7 +77,7 @@ def test_the_launchers_line_makes_the_same_plan():
     launcher = harbor_nb.JobLauncher(harbor_nb.sample_tasks() / "hello-world")
     launcher._agents.value = "oracle\nnop"
     launcher._fields["attempts"].value = 2
-    launcher._practice.value = True
+    launcher._fields["practice"].value = True
     launcher.refresh()
     assert launcher.plan is not None, launcher._preview.value
     line = launcher.code.removesuffix(".launch()")
