@@ -3,6 +3,7 @@
 import asyncio
 import codecs
 import json
+import platform
 from pathlib import Path
 from typing import Any, Literal, override
 
@@ -185,8 +186,10 @@ class _Stream:
 
 
 def _host() -> str:
-    lines = Path("/etc/os-release").read_text().splitlines() if Path("/etc/os-release").exists() else []
-    return next((line.split("=", 1)[1].strip('"') for line in lines if line.startswith("PRETTY_NAME=")), "Linux")
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return "Linux"
 
 
 def _bind(mount: Any) -> Mount:
