@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 from harbor_nb.results import _cache, reading
+from harbor_nb.results._columns import arrow
 from harbor_nb.results._models import shapes
-from harbor_nb.results._rows import SCHEMA, arrow, table, with_attempts
+from harbor_nb.results._rows import SCHEMA, table, with_attempts
 
 _KEYS = ["trial", "size", "mtime_ns"]
 _REMEMBERED = pa.schema([*SCHEMA, *((name, pa.int64()) for name in _KEYS[1:])])

@@ -7,7 +7,7 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
@@ -142,7 +142,6 @@ class JobFolder:
     path: str
     only: str | None = None
     broken: str | None = None
-    links: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -150,22 +149,30 @@ class JobFolder:
         return os.path.basename(self.path)  # noqa: PTH119 - strings all the way, ten thousand times
 
     @cached_property
-    def trial_names(self) -> list[str]:
-        """The names of its trial folders, sorted; linked ones go to `links`, and why it can't be listed to `broken`."""
+    def _listed(self) -> tuple[list[str], list[str]]:
         if self.only is not None or self.broken:
-            return [self.only] if self.only else []
-        found: list[str] = []
+            return [self.only] if self.only else [], []
+        names, links = [], []
         try:
             with os.scandir(self.path) as scan:
                 for entry in scan:
                     if entry.is_dir(follow_symlinks=False):
-                        found.append(entry.name)
+                        names.append(entry.name)
                     elif entry.is_symlink() and is_folder(entry.path):
-                        self.links.append(entry.name)
+                        links.append(entry.name)
         except OSError as error:
             self.broken = _reason(error)
-        self.links.sort()
-        return sorted([name for name in found if name[0] != "."])
+        return sorted([name for name in names if name[0] != "."]), sorted(links)
+
+    @property
+    def trial_names(self) -> list[str]:
+        """The names of its trial folders, sorted; none where it can't be listed, and `broken` says why."""
+        return self._listed[0]
+
+    @property
+    def links(self) -> list[str]:
+        """The names of links that stand where a trial folder should, sorted."""
+        return self._listed[1]
 
     def file(self, name: str) -> str:
         """The path of a file of the job."""

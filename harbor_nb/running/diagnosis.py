@@ -1,8 +1,8 @@
 """Why trials failed: grouped, each with its cause, whose fault it is, what is so now, and the line that mends it."""
 
 import re
-import textwrap
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError, HarborNbError
 from harbor_nb.known_failures import KnownFailure, match, normalise
-from harbor_nb.running.evidence import last_lines, log, printed, raised, tail
+from harbor_nb.running.evidence import last_lines, log, printed, raised, read, tail
 from harbor_nb.running.stuck import watched
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 _COLUMNS = "job_path path trial task environment phase status reward exception failure fault message".split()
 _TABLE = """failure trials tasks phase environment fault cause detail message fix now retry rewards reward_counts scored
 example""".split()
-ABOUT_HERE = frozenset(
-    """key-missing key-half key-refused docker-not-found docker-no-permission docker-not-running
-compose-missing buildkit-missing missing-extra local-unavailable""".split()
-)
 _MAYBE_LACKING = {"reward-missing", "reward-empty", "reward-unreadable", "verifier-crash", "agent-exit"}
 _CHAINED = ("verifier-transfer-failed",)  # their cause stands in the traceback
 _OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
@@ -64,12 +60,10 @@ class Diagnosis(Shown):
     def _text(self) -> Iterator[str]:
         for number, group in enumerate(self.groups, 1):
             yield f"\n{number}. {_title(group)}"
-            told = [(None if key == "Cause" else key, text) for key, text in _facts(group)]
-            yield from (f"   {key}: {text}" if key else f"   {text}" for key, text in told)
+            yield from (f"   {key}: {text}" for key, text in _facts(group))
             if group["lines"]:
-                yield f"   {group['log']} of {group['example']}:\n" + textwrap.indent(
-                    "\n".join(group["lines"]), "   | "
-                )
+                yield f"   {group['log']} of {group['example']}:"
+                yield from (f"   | {line}" for line in group["lines"])
         for row in self.running:
             yield f"\n{'Looks hung' if row['hung'] else 'Running'}: {row['text']}"
 
@@ -117,9 +111,7 @@ def diagnose(x: Any) -> Diagnosis:
 
     frame = x if isinstance(x, pd.DataFrame) else trials(x, columns=_COLUMNS)
     if absent := [name for name in _COLUMNS if name not in frame.columns]:
-        raise BadInputError(
-            f"the frame has no column {absent[0]!r}; give a whole trials(...) frame, or the job's folder"
-        )
+        raise BadInputError(f"the frame has no column {absent[0]!r}; give a whole trials(...) frame, or a folder")
     frame = _without_dead(frame)
     failed = frame[frame["exception"].notna() | frame["status"].isin(["cancelled", "unreadable"])]
     groups = _most_first(map(_group, _parts(failed)))
@@ -150,9 +142,8 @@ def _without_dead(frame: "pd.DataFrame") -> "pd.DataFrame":
     going = frame["status"].isin(["running", "pending"])
     dead = [job for job in frame["job_path"][going].unique() if Job(Path(job)).state == "lost"]
     lost = going & frame["job_path"].isin(dead)
-    told = frame.assign(
-        status=frame["status"].mask(lost, "cancelled"), message=frame["message"].mask(lost, "the runner is gone")
-    )
+    told = frame.assign(status=frame["status"].mask(lost, "cancelled"))
+    told["message"] = told["message"].mask(lost, "the runner is gone")
     return told[~(lost & frame["trial"].isna())]
 
 
@@ -165,56 +156,48 @@ def _parts(failed: "pd.DataFrame") -> Iterator["pd.DataFrame"]:
 
 
 def _group(part: "pd.DataFrame") -> dict[str, Any]:
-    row = part.iloc[0]
-    path, environment = Path(row["path"]), _text(row["environment"])
-    found, phase, step = raised(row["path"], _text(row["phase"]))
-    exception = found.exception_type if found else _text(row["exception"])
-    said = (found.exception_message if found else _text(row["message"])) or ""
-    known, told, (name, text) = (
-        match(exception, said, phase=phase, environment=environment),
-        said,
-        log(path, phase, step),
-    )
+    row = part.iloc[0].dropna()
+    path, environment = Path(row["path"]), row.get("environment")
+    found, phase, step = raised(row["path"], row.get("phase"))
+    exception = found.exception_type if found else row.get("exception")
+    said = (found.exception_message if found else row.get("message")) or ""
+    known, told = match(exception, said, phase=phase, environment=environment), said
+    name, text = log(path, phase, step)
     if not exception or (known and known.name in _CHAINED):
         nearer = match(exception and "RuntimeError", text, phase=phase, environment=environment)
         if nearer is not None and nearer.name not in _OF_A_PHASE:
             known, told = nearer, text  # the log of a trial without a result, or the cause of what was raised
     if known is not None and known.name in _MAYBE_LACKING:  # what the output tells is nearer to the cause
-        lacking = printed(path, step) if phase == "verifier" else (match(None, text, output=True), name, text)
-        if lacking and lacking[0]:
+        lacking = printed(path, step, exception) if phase == "verifier" else read(name, text)
+        if lacking is not None:
             known, name, text = lacking
             told = text
+    known = known or _unknown(exception or row.get("status"), row.get("fault"))
     message = ": ".join(word for word in (step and f"in the step {step}", exception, normalise(said)) if word)
-    known = known or _unknown(exception or _text(row["status"]), row["fault"])
     return _made(part, known, told, (name, text), phase=phase, message=clean(message, 400))
 
 
 def _made(part: "pd.DataFrame", known: KnownFailure, told: str, log: tuple[str, str], **more: Any) -> dict[str, Any]:
     """Return the group of some trials; the failure's detail is quoted from what `told` of it."""
-    row = part.iloc[0]
     tasks = list(dict.fromkeys(part["task"].dropna()))
-    environment = _text(row["environment"])
+    row = part.iloc[0].dropna()
+    environment = row.get("environment")
     return {
         "failure": known.name, "trials": len(part), "names": list(part["trial"].dropna()), "phase": None,
         "tasks": clean(", ".join(tasks[:6])) + f" and {len(tasks) - 6} more" * (len(tasks) > 6),
         "environment": environment, "fault": known.fault, "cause": known.cause, "detail": known.detail(told),
-        "message": "", "fix": known.fix, "options": known.options, "now": _now(known.name, environment),
+        "message": "", "fix": known.fix, "options": known.options, "now": known.about_here and _now(environment),
         "retry": known.retry, "scored": False, "reward_counts": known.reward_counts,
         "rewards": int(part["reward"].notna().sum()), "example": clean(row["path"]), "log": log[0],
         "lines": last_lines(log[1]), "jobs": list(part["job_path"].unique()),
     } | more  # fmt: skip
 
 
-def _unknown(title: str | None, fault: Any) -> KnownFailure:
-    cause, fix = (
-        "Not a failure that harbor_nb knows",
-        "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix",
+def _unknown(title: str | None, fault: str | None) -> KnownFailure:
+    to_name = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
+    return KnownFailure(
+        clean(title or "unknown", 80), "Not a failure that harbor_nb knows", to_name, fault or "unknown"
     )
-    return KnownFailure(clean(title or "unknown", 80), cause, fix, _text(fault) or "unknown")
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _lacking(low: "pd.DataFrame") -> Iterator[dict[str, Any]]:
@@ -239,23 +222,22 @@ def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
         if owner and (owner.error or (owner.state in LIVE and job.path not in set(frame["job_path"]))):
             exception, _, said = (owner.error or ": the runner is gone").partition(": ")
             known = match(exception or None, said, environment=owner.environment or None) or _unknown(exception, None)
-            row = {"path": job.path, "job_path": job.path, "environment": owner.environment}
+            row = {"path": job.path, "job_path": job.path, "environment": owner.environment or None}
             log = "harbor_nb.log", tail(Path(job.file("harbor_nb.log")))
             part = pd.DataFrame([row], columns=_COLUMNS)
             yield _made(part, known, said, log, trials=0, message=clean(normalise(said), 400))
 
 
-def _now(name: str, environment: str | None) -> str | None:
+def _now(environment: str | None) -> str | None:
     """Return what readiness says now of what was missing then."""
     from harbor_nb.backends.readiness import check
 
-    if name not in ABOUT_HERE or environment is None:
-        return None
-    try:
-        readiness = check(environment)
-    except HarborNbError:
-        return None
-    return str(readiness) if not readiness.ready else f"{environment} is ready: what was missing then is there since"
+    with suppress(HarborNbError):  # an environment that is not known here
+        readiness = check(environment or "")
+        return (
+            str(readiness) if not readiness.ready else f"{environment} is ready: what was missing then is there since"
+        )
+    return None
 
 
 def _make_typable(group: dict[str, Any], many: bool) -> None:

@@ -179,11 +179,11 @@ def find_broken(folder: Any = "jobs") -> "Jobs":
         >>> import harbor_nb
         >>> harbor_nb.repair(harbor_nb.find_broken("jobs"), environment="docker").launch()  # doctest: +SKIP
     """
-    from harbor_nb.running.diagnosis import ABOUT_HERE, diagnose
+    from harbor_nb.running.diagnosis import diagnose
     from harbor_nb.running.handles import Jobs
     from harbor_nb.running.job import Job
 
-    spoiled = {*ABOUT_HERE, "runner-lost"}
+    spoiled = {row.name for row in rows() if row.about_here or row.name == "runner-lost"}
     found = {path for group in diagnose(folder).groups if group["failure"] in spoiled for path in group["jobs"]}
     return Jobs(Job(Path(path)) for path in sorted(found))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harbor_nb.errors import BadInputError
-from harbor_nb.running.configs import nearest
+from harbor_nb.running.configs import LOCAL, nearest
 
 _DATASET = re.compile(r"([\w.-]+(?:/[\w.-]+)?)@([\w.:+-]+)")
 _GIT = re.compile(r"git\+(?P<git_url>[a-z]+://[^#@]+(?:@[^#@/]+/[^#@]+)?)(?:@(?P<git_commit_id>[^#]+))?#(?P<path>.+)")
@@ -105,8 +105,10 @@ def environment_config(name: Any, settings: Mapping[str, Any] | None = None) -> 
     """Give an environment's name and config: one that Harbor knows, `local`, or an import path `module:Class`."""
     from harbor.models.environment_type import EnvironmentType
 
-    from harbor_nb.running.configs import LOCAL
-
+    if plain(name) is not None:
+        raise BadInputError(
+            "give an environment's name, such as environments='docker'; settings go to environment={...}"
+        )
     known = ["local", *(kind.value for kind in EnvironmentType)]
     kind = str(getattr(name, "value", name))
     if ":" not in kind and kind not in known:

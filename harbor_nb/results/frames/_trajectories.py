@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 from msgspec.structs import fields
 
-from harbor_nb.results import _rows
+from harbor_nb.results._columns import TABLES, Column, arrow, arrow_schema, build, pick
 from harbor_nb.results._models import decode, many, record, shapes
-from harbor_nb.results.frames._columns import TABLES, Column, arrow_schema, build, pick
 from harbor_nb.results.reading import UnreadableError, entries, find_jobs, is_link, open_safely
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ def batches(x: Any, columns: Sequence[Column], unreadable: list[dict[str, Any]])
 
 def _batch(rows: list[tuple[Any, ...]], columns: Sequence[Column]) -> pa.Table:
     cells = zip(*rows, strict=True)
-    arrays = [_rows.arrow(values, kind.type) for kind, values in zip(arrow_schema(columns), cells, strict=True)]
+    arrays = [arrow(values, kind.type) for kind, values in zip(arrow_schema(columns), cells, strict=True)]
     return pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
 
 
