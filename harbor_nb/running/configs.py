@@ -13,9 +13,7 @@ from harbor_nb.errors import BadInputError, nearest
 from harbor_nb.running.documents import Document
 
 LOCAL = "harbor_nb.local:LocalEnvironment"
-_PATHS = frozenset(
-    "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills".split()
-)
+_PATHS = "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills".split()
 _REDACTED = re.compile(r"\*{4}|.{4}\*{4}.{3}")  # how Harbor writes a literal secret into a config
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-(.*))?\}")
 _SECRET_ARGUMENT = re.compile(r"(api_?key|secret|password|token|credentials?)$", re.IGNORECASE)
@@ -53,10 +51,10 @@ def _known_fields() -> set[str]:
 
 
 def absolute(part: Any, key: str = "", base: Path | None = None) -> Any:
-    """Return a config with each path to something at `base`, or here, made absolute: the runner works elsewhere."""
+    """Return a config with each path to something at `base`, or here, made absolute; all of it is a copy."""
     if isinstance(part, Mapping):
         remote = part.get("git_url") or part.get("repo")
-        return {name: value if remote else absolute(value, name, base) for name, value in part.items()}
+        return {name: absolute(value, "" if remote else name, base) for name, value in part.items()}
     if isinstance(part, list | tuple):
         return [absolute(value, key, base) for value in part]
     if key in _PATHS and isinstance(part, str | Path):
