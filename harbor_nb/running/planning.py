@@ -4,8 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harbor_nb.errors import BadInputError
-from harbor_nb.running.configs import nearest
+from harbor_nb.errors import BadInputError, nearest
 from harbor_nb.running.plans import Plan, checked, free_name
 from harbor_nb.running.sources import agent_config, as_list, environment_config, plain, task_sources
 
