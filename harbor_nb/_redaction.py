@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import re
-import threading
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -40,24 +39,13 @@ class Redactor:
     """Knows secret values by name; its own repr and pickle show none of them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._values: dict[str, set[str]] = {}
-        self._pattern: re.Pattern[str] | None = None
-        self._names: dict[str, str] = {}
+        self._names: dict[str, str] = {}  # by spelling
         self._scanned: dict[Any, Any] | None = None
 
     def remember(self, name: str, value: str | None) -> None:
         """Take `value` out of every later text, in all its spellings, and put the name there instead."""
-        if not value or len(value.strip()) < _SHORTEST:
-            return
-        with self._lock:
-            known = self._values.setdefault(name, set())
-            if value in known:
-                return
-            known.update(_spellings(value), _spellings(value.strip()))
-            self._names = {spelling: key for key, texts in self._values.items() for spelling in texts}
-            longest_first = sorted((re.escape(text) for text in self._names), key=len, reverse=True)
-            self._pattern = re.compile("|".join(longest_first))
+        if value and len(value.strip()) >= _SHORTEST and self._names.get(value) != name:
+            self._names.update(dict.fromkeys(_spellings(value) | _spellings(value.strip()), name))
 
     def remember_loaded(self, name: str, value: str) -> None:
         """Remember a value from a `.env` file if its name or its look says that it is secret."""
@@ -79,16 +67,13 @@ class Redactor:
     def redact(self, text: str) -> str:
         """Return `text` with each known value replaced by `<NAME>`."""
         self.remember_environment()
-        pattern = self._pattern
-        return pattern.sub(lambda match: f"<{self._names[match.group()]}>", text) if pattern else text
-
-    def knows_any(self, text: str) -> bool:
-        """Tell whether a known value stands in `text`; far faster than to redact a long one."""
-        self.redact("")  # the environment may hold a new one
-        return any(spelling in text for spelling in list(self._names))
+        found = sorted((spelling for spelling in list(self._names) if spelling in text), key=len, reverse=True)
+        if not found:  # nearly always, and told far faster than one pattern of all spellings would
+            return text
+        return re.sub("|".join(map(re.escape, found)), lambda match: f"<{self._names[match.group()]}>", text)
 
     def __repr__(self) -> str:
-        return f"Redactor({len(self._values)} names)"
+        return f"Redactor({len(set(self._names.values()))} names)"
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return (Redactor, ())

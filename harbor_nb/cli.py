@@ -3,7 +3,6 @@
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,16 +34,13 @@ def doctor(
     live: Annotated[bool, typer.Option(help="Ask the engines and the vendors' APIs too.")] = False,
 ) -> None:
     """Say what can run here: environments, credentials, kernel, versions. Exit 1 if no environment is ready."""
-    from harbor_nb.backends.catalog import RECORDS, environments
+    from harbor_nb.backends.catalog import RECORDS, environments, sdk_version
     from harbor_nb.backends.readiness import check
     from harbor_nb.credentials import load_env
 
     print(f"Python {platform.python_version()} on {platform.system()} {platform.release()}")
     for package in _PACKAGES:
-        try:
-            print(f"  {package} {version(package)}")
-        except PackageNotFoundError:
-            print(f"  {package} is not installed")
+        print(f"  {package} {sdk_version(package) or 'is not installed'}")
     try:
         from jupyter_client.kernelspec import find_kernel_specs
 

@@ -19,15 +19,6 @@ _SHOWN = [
 ]  # fmt: skip
 
 
-def choose_environments(wanted: Sequence[str] = ()) -> tuple[list[str], list[str]]:
-    """Give the environments that a demo can run on here, and a line for each that it leaves out, with the reason."""
-    from harbor_nb.backends.readiness import check
-
-    found = {name: check(name) for name in wanted or ("local", "docker")}
-    left_out = [f"{name}: {seen.reason}; {seen.fix}" for name, seen in found.items() if not seen.ready]
-    return [name for name, seen in found.items() if seen.ready], left_out
-
-
 def run_demo(
     output: Path | str = "demo", environments: Sequence[str] = (), tasks: Path | str | None = None, attempts: int = 1
 ) -> "pd.DataFrame":
@@ -49,6 +40,7 @@ def run_demo(
     Example:
         >>> trials = run_demo(output="demo")  # doctest: +SKIP
     """
+    from harbor_nb.backends.readiness import check
     from harbor_nb.running.planning import plan
 
     folder = Path(output)
@@ -56,7 +48,9 @@ def run_demo(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(f"can't write to {folder}: {error.strerror}; name another folder with --output") from None
-    chosen, left_out = choose_environments(environments)
+    found = {name: check(name) for name in environments or ("local", "docker")}
+    chosen = [name for name, seen in found.items() if seen.ready]
+    left_out = [f"{name}: {seen.reason}; {seen.fix}" for name, seen in found.items() if not seen.ready]
     for line in left_out:
         print(f"left out  {line}")
     if chosen:
@@ -93,17 +87,15 @@ def _report(trials: "pd.DataFrame", folder: Path) -> None:
     print(f"\n{short}\n\nReward per task\n{per_task.to_string(na_rep='-')}\n")
     if headline:
         print(f"{headline}\n")
-    rewards, phases = charts.rewards_chart(trials), charts.phases_chart(trials)
-    charts.overview_chart(trials).save(folder / "chart.png")
-    recorded = bool(trials["recorded"].fillna(False).any())
+    chart = charts.overview_chart(trials)
+    chart.save(folder / "chart.png")
     page = render(
         "demo_report",
         headline=headline,
         summary=table[_SHOWN].to_dict("split"),
         per_task=per_task.reset_index().to_dict("split"),
-        rewards=Markup(rewards.svg),  # noqa: S704 - drawn by vl-convert, which escapes every text
-        phases=Markup(phases.svg),  # noqa: S704 - as above
-        recorded=recorded,
+        chart=Markup(chart.svg),  # noqa: S704 - drawn by vl-convert, which escapes every text
+        recorded=bool(trials["recorded"].fillna(False).any()),
         when=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         python=sys.version.split()[0],
     )

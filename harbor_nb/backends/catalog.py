@@ -2,10 +2,9 @@
 
 import os
 import re
-import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from harbor_nb.backends.findings import Readiness
 
 FIRST_CLASS = ("local", "docker", "daytona", "e2b", "modal", "runloop")
-_FRESH_SEC = 30.0
+_FRESH_SEC = 10
 _COLUMNS = "name title runs needs_key credentials missing sdk sdk_version ready reason fix use_case docs".split()
 
 
@@ -86,30 +85,11 @@ def distributions(extra: str) -> tuple[str, ...]:
     return tuple(sorted((n for n in names if n != "harbor"), key=lambda n: n == "dockerfile-parse"))
 
 
-_seen: dict[str, Any] = {}
-
-
-def _fingerprint() -> tuple[Any, ...]:
-    """What readiness depends on, cheap to look at: the environment, and files whose coming and going decides."""
-    home = Path.home()
-    docker = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
-    watched = [home / ".modal.toml", home / ".docker/config.json", home / ".kube/config", Path(docker), Path(".env")]
-    watched += [Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")]
-    return (hash(frozenset(os.environ.items())), Path.cwd(), *map(_changed_ns, watched))
-
-
-def _changed_ns(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
 def environments() -> "pd.DataFrame":
     """List the environment types that the installed Harbor knows, and whether each can run a job here and now.
 
-    Keys are looked for, not tried: `check(name, live=True)` tries them. An answer is kept for 30 seconds while
-    environment variables, settings files and installed packages stay the same; `check(name)` always looks anew.
+    Keys are looked for, not tried: `check(name, live=True)` tries them. An answer is kept for up to 10 seconds while
+    the environment variables stay the same; `check(name)` always looks anew.
 
     Returns:
         One row an environment: name, title, runs (local or cloud), needs_key (a key or login of yours), credentials
@@ -120,14 +100,12 @@ def environments() -> "pd.DataFrame":
         >>> environments()["name"].tolist()[:2]
         ['local', 'docker']
     """
-    mark = _fingerprint()
-    if _seen.get("mark") != mark or time.monotonic() - _seen["at"] > _FRESH_SEC:
-        _seen.update(mark=mark, at=time.monotonic(), frame=_frame())
-    kept: pd.DataFrame = _seen["frame"]
-    return kept.copy()
+    mark = hash(frozenset(os.environ.items())), Path.cwd(), time.monotonic() // _FRESH_SEC
+    return _frame(mark).copy()
 
 
-def _frame() -> "pd.DataFrame":
+@lru_cache(maxsize=1)
+def _frame(_mark: tuple[Any, ...]) -> "pd.DataFrame":
     from harbor_nb.backends.preflight import preflights
     from harbor_nb.backends.readiness import check
 

@@ -9,46 +9,43 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 
-class Answer(NamedTuple):
-    """What a child said: JSON objects, its last words, its exit code (None: it was given up)."""
+def ask_child(
+    module: str, arguments: Sequence[str], environ: Mapping[str, str], limit_sec: float
+) -> tuple[list[dict[str, Any]], str, int | None]:
+    """Run `module.answers(*arguments)` in an empty folder, where no library finds a `.env`, for `limit_sec` at most.
 
-    said: list[dict[str, Any]]
-    error: str
-    code: int | None
-
-
-def ask_child(module: str, arguments: Sequence[str], environ: Mapping[str, str], limit_sec: float) -> Answer:
-    """Run `module.answers(*arguments)` in an empty folder, where no library finds a `.env`, for `limit_sec` at most."""
+    Returns:
+        What it said (JSON objects), its last words, its exit code (None: it was given up).
+    """
     paths = os.pathsep.join(path for path in sys.path if path)
-    with tempfile.TemporaryDirectory(prefix="harbor_nb-", ignore_cleanup_errors=True) as away:
+    with (
+        tempfile.TemporaryDirectory(prefix="harbor_nb-", ignore_cleanup_errors=True) as away,
+        tempfile.TemporaryFile() as output,  # no pipes: what the child started elsewhere may hold them for long
+        tempfile.TemporaryFile() as error,
+    ):
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, module, *arguments], env={**environ, "PYTHONPATH": paths}, cwd=away,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=error, start_new_session=True,
         )  # fmt: skip
-        output, error, code = b"", b"", None
         try:
-            output, error = process.communicate(timeout=limit_sec)
-            code = process.returncode
+            code = process.wait(limit_sec)
         except subprocess.TimeoutExpired:
-            _end(process)
-            with contextlib.suppress(subprocess.TimeoutExpired):  # what it started elsewhere may hold the pipe
-                output, error = process.communicate(timeout=0.3)
-    said = []
-    for line in output.splitlines():
-        with contextlib.suppress(ValueError):
-            said.append(json.loads(line))
-    last = (error.decode(errors="replace").strip().splitlines() or [""])[-1]
-    return Answer(said, last, code)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
+            code = None
+            with contextlib.suppress(ProcessLookupError, AttributeError):  # Windows has no groups
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.wait()
+        output.seek(0)
+        error.seek(0)
+        said = []
+        for line in output:
+            with contextlib.suppress(ValueError):
+                said.append(json.loads(line))
+        last = (error.read().decode(errors="replace").strip().splitlines() or [""])[-1]
+    return said, last, code
 
 
 def _answer(module: str, arguments: Sequence[str]) -> None:

@@ -30,8 +30,8 @@ def docker_findings() -> Iterable[Finding]:
     except ValueError:
         info = {}
     yield from _engine(info, code, error)
-    if client := info.get("ClientInfo"):
-        yield from _plugins({one["Name"]: one for one in client.get("Plugins") or () if not one.get("Err")})
+    if info:
+        yield from _plugins(_versions(info))
 
 
 def run_docker(*arguments: str, limit_sec: float | None = None) -> tuple[int | None, str, str]:
@@ -39,8 +39,7 @@ def run_docker(*arguments: str, limit_sec: float | None = None) -> tuple[int | N
     try:
         done = subprocess.run(
             ["docker", *arguments], capture_output=True, text=True, errors="replace", timeout=limit_sec or LIMIT_SEC,
-            check=False,
-            stdin=subprocess.DEVNULL,
+            check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return None, "", ""
@@ -64,13 +63,21 @@ def _engine(info: dict[str, Any], code: int, error: str) -> Iterable[Finding]:
             yield finding("low-disk", free=free / 2**30, root=root)
 
 
-def _plugins(plugins: dict[str, dict[str, str]]) -> Iterable[Finding]:
-    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", plugins.get("compose", {}).get("Version", ""))
+def _versions(info: dict[str, Any]) -> dict[str, str]:
+    """Give the versions of compose and buildx, of what is there; podman in docker's place does not list them."""
+    if client := info.get("ClientInfo"):
+        return {one["Name"]: one["Version"] for one in client.get("Plugins") or () if not one.get("Err")}
+    asked = {name: run_docker(name, "version") for name in ("compose", "buildx")}
+    return {name: output for name, (code, output, _) in asked.items() if code == 0}
+
+
+def _plugins(versions: dict[str, str]) -> Iterable[Finding]:
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", versions.get("compose", ""))
     if found is None:
         yield finding("no-compose")
     elif tuple(int(part or 0) for part in found.groups()) < _OLDEST_COMPOSE:
         yield finding("old-compose", found=found[0])
-    if "buildx" not in plugins:
+    if "buildx" not in versions:
         yield finding("no-buildx")
 
 

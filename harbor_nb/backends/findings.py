@@ -9,6 +9,7 @@ from harbor_nb.credentials._known import read_table
 
 Level = Literal["blocks", "warns"]
 LIMIT_SEC = 9.0  # with what is done before and after, no answer takes longer than 10 s
+SDK_LIMIT_SEC = 8
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,17 @@ class Readiness(Shown):
 
     def _repr_html_(self) -> str:
         return render("readiness", readiness=self)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One sandbox; `session` is Harbor's `<trial>__env`, `certainty` how sure we are that it is Harbor's."""
+
+    environment: str
+    id: str
+    task: str
+    session: str
+    state: str
+    created_at: str
+    certainty: str
+    job: str = ""

@@ -1,12 +1,10 @@
 """Harbor's own preflight of any environment, in a child process: there it may exit, hang or end an event loop."""
 
-import logging
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
-from logging.handlers import BufferingHandler
 from typing import Any
 
 from harbor_nb.backends.catalog import FIRST_CLASS, distributions, record, sdk_version
@@ -58,18 +56,14 @@ def _preflight(name: str, entry: Any) -> Finding | None:
 
     one = record(name)
     docs = one.docs or "see its docs"
-    logger, warned = logging.getLogger(entry.module if entry else None), BufferingHandler(1000)
-    warned.setLevel(logging.WARNING)
-    logger.addHandler(warned)
+    kind = EnvironmentType(name) if entry else None
     try:
-        if entry is None:
-            EnvironmentFactory.run_preflight(None, name)
-        else:
-            kind = EnvironmentType(name)
-            EnvironmentFactory.run_preflight(kind)
-            # mypy takes a class's bound method for a plain function
-            if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
-                return finding("harbor-unchecked", docs=docs)
+        EnvironmentFactory.run_preflight(kind, None if kind else name)
+        if kind is None:
+            return None
+        # mypy takes a class's bound method for a plain function
+        if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
+            return finding("harbor-unchecked", docs=docs)
     except SystemExit as error:
         text, lacks = str(error), one.missing()
         first, _, rest = " ".join(text.split()).removesuffix(".").partition(". ")
@@ -82,10 +76,4 @@ def _preflight(name: str, entry: Any) -> Finding | None:
         return finding("harbor-import", text=text, package=module[1] if module else "what is missing")
     except BaseException as error:  # noqa: BLE001 - whatever a preflight raises is an answer
         return finding("harbor-error", text=f"{type(error).__name__}: {error}", docs=docs)
-    finally:
-        logger.removeHandler(warned)
-    if warned.buffer:
-        return finding("harbor-warned", first=warned.buffer[0].getMessage().partition(". ")[0], docs=docs)
-    if entry is None:
-        return None
     return finding("harbor-unasked" if one.missing() else "harbor-passed", needs=one.choices, docs=docs)

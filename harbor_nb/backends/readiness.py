@@ -1,18 +1,19 @@
 """Can this environment run a job here and now; if not, why, and the line that mends it."""
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harbor_nb.backends import providers
 from harbor_nb.backends.catalog import FIRST_CLASS, EnvironmentRecord, distributions, record, sdk_version
+from harbor_nb.backends.docker_engine import docker_findings
 from harbor_nb.backends.findings import Finding, Readiness, finding
 from harbor_nb.backends.keys import key_findings
 from harbor_nb.backends.practice import settings
 from harbor_nb.credentials._known import known
-from harbor_nb.errors import BadInputError
+from harbor_nb.errors import BadInputError, nearest
 
 
 def check(name: str, live: bool = False, practice: Any = None) -> Readiness:
@@ -36,12 +37,8 @@ def check(name: str, live: bool = False, practice: Any = None) -> Readiness:
     """
     if name not in FIRST_CLASS:
         return _other(name)
-    if name == "local":
-        return Readiness(name, tuple(_local()), live=live)
-    if name == "docker":
-        from harbor_nb.backends.docker_engine import docker_findings
-
-        return Readiness(name, tuple(docker_findings()), live=live)
+    if name in (here := {"local": _local, "docker": docker_findings}):
+        return Readiness(name, tuple(here[name]()), live=live)
     stand_in = settings(practice).get(name)
     if practice is not None and stand_in is None:
         raise BadInputError(f"that job has no practice cloud of {name}; name the environment that it runs on")
@@ -49,9 +46,7 @@ def check(name: str, live: bool = False, practice: Any = None) -> Readiness:
     findings = list(_sdk(one)) or ([*_keys(one), *_address(one)] if stand_in is None else [])
     asked = live and Readiness(name, tuple(findings)).ready
     if asked:
-        from harbor_nb.backends.providers import ping
-
-        findings += ping(name, stand_in)
+        findings += providers.ping(name, stand_in)
     return Readiness(name, tuple(findings), live=asked)
 
 
@@ -67,9 +62,7 @@ def _other(name: str) -> Readiness:
     from harbor_nb.backends.preflight import known_environments, preflights
 
     if ":" not in name and name not in (names := known_environments()):
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; choose one of {', '.join(names)}"
-        raise BadInputError(f"unknown environment {name!r}{hint}")
+        raise BadInputError(f"unknown environment {name!r}{nearest(name, names)}")
     return preflights(name)[name]
 
 
@@ -96,21 +89,21 @@ def _keys(environment: EnvironmentRecord) -> Iterable[Finding]:
 
 def _modal_file(missing: tuple[str, ...]) -> Iterable[Finding]:
     """Look into ~/.modal.toml, which Harbor and the SDK take where variables are not set."""
-    wanted = os.environ.get("MODAL_PROFILE")
     try:
         profiles = tomllib.loads((Path.home() / ".modal.toml").read_text(encoding="utf-8"))
-        if wanted or len(profiles) == 1:
-            active = profiles.get(wanted or next(iter(profiles)), {})
-        else:
-            active = next((one for one in profiles.values() if one.get("active")), {})
-        token = active.get("token_id") and active.get("token_secret")
-    except (OSError, ValueError, AttributeError):  # the last: what should be a table is none
-        yield finding("modal-broken")
-        return
-    if not token:
-        yield finding("modal-empty")
-    elif len(missing) == 1:
-        yield finding("modal-mixed", name=missing[0])
+        active = next((name for name in profiles if len(profiles) == 1 or profiles[name].get("active")), "")
+        profile = profiles[os.environ.get("MODAL_PROFILE", active)]
+        if profile["token_id"] and profile["token_secret"]:
+            return [finding("modal-mixed", name=missing[0])] if len(missing) == 1 else []
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ):  # the last two: what should be a table is none
+        pass
+    return [finding("modal-empty")]
 
 
 def _address(environment: EnvironmentRecord) -> Iterable[Finding]:

@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-from collections import ChainMap
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections import ChainMap, UserList
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harbor_nb._display import Shown, clean, render
 from harbor_nb._redaction import redactor
 from harbor_nb.credentials._known import known, name_doubts, value_doubts
-from harbor_nb.credentials._reading import EnvFile, expand, file_notes, find_env, read_env
+from harbor_nb.credentials._reading import Entry, EnvFile, expand, file_notes, find_env, read_env
 from harbor_nb.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ PRECEDENCE = (
     "harbor run: --env-file > shell > .env.local of its folder; .env is not read",
     "the Daytona SDK: shell > .env.local > .env of its folder; DAYTONA_API_URL from the shell alone",
 )
-_LONGEST_BYTES = 100_000  # Linux starts no program while one variable is longer than 131,072
 
 
 @dataclass(frozen=True)
@@ -39,19 +38,10 @@ class Row:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass
-class _Ours:
-    """What an earlier `load_env` set."""
-
-    value: str = field(repr=False)
-    before: str | None = field(repr=False)
-    path: Path
+_ours: dict[str, Entry] = {}  # what an earlier `load_env` put in force
 
 
-_ours: dict[str, _Ours] = {}
-
-
-class Credentials(Shown, Sequence[Row]):
+class Credentials(Shown, UserList[Row]):
     """The names in force: where each value came from, how long it is, what uses it, what looks wrong; never a value.
 
     Attributes:
@@ -59,14 +49,11 @@ class Credentials(Shown, Sequence[Row]):
         precedence: who wins, in harbor_nb, in plain Harbor and in the Daytona SDK.
     """
 
-    def __init__(self, rows: Sequence[Row], notes: Sequence[str]) -> None:
-        self._rows, self.notes, self.precedence = tuple(rows), tuple(clean(note) for note in notes), PRECEDENCE
+    precedence = PRECEDENCE
 
-    def __getitem__(self, index: int) -> Row:  # type: ignore[override]  # a slice of rows is not asked for
-        return self._rows[index]
-
-    def __len__(self) -> int:
-        return len(self._rows)
+    def __init__(self, rows: Iterable[Row] = (), notes: Iterable[str] = ()) -> None:
+        super().__init__(rows)
+        self.notes = tuple(map(clean, notes))
 
     @property
     def frame(self) -> "pd.DataFrame":
@@ -81,12 +68,12 @@ class Credentials(Shown, Sequence[Row]):
         cells += [(row.name, row.source, str(row.length), row.used_by, "; ".join(row.warnings)) for row in self]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        return clean("\n".join([*(lines if self._rows else ["no credentials are set"]), *self.notes]))
+        return clean("\n".join([*(lines if self else ["no credentials are set"]), *self.notes]))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return render("credentials", rows=self._rows, notes=self.notes, precedence=self.precedence)
+        return render("credentials", rows=self.data, notes=self.notes, precedence=self.precedence)
 
 
 @cache
@@ -124,33 +111,28 @@ def load_env(path: str | os.PathLike[str] | None = None, override: bool = False)
     notes = [note for file in files for note in (*file.notes, *file_notes(file.path))]
     if not files:
         notes.append(f"no .env was found from {Path.cwd()} upward; type harbor_nb.env_example() for one to fill in")
-    homes = {name: file for file in reversed(files) for name in file.entries}  # the first file has the last word
-    wanted, values = _without_ours(homes, files, notes), dict[str, str]()
-    told: dict[str, tuple[str, list[str]]] = {}
-    for name, file in homes.items():
-        entry = file.entries[name]
+    entries = {name: entry for file in reversed(files) for name, entry in file.entries.items()}  # the first file wins
+    wanted, values = _without_ours(entries, files, notes), dict[str, str]()
+    rows, with_harbor = list[Row](), stored_names(Path.cwd() / ".env.local")
+    for name, entry in entries.items():
         seen = ChainMap(values, wanted) if override else ChainMap(wanted, values)
-        value, expanded = expand(entry.raw, seen)
-        if len(os.fsencode(value)) > _LONGEST_BYTES:
-            where = f"{file.path.name}, line {entry.line}"
-            notes.append(f"{where}: {name} is longer than {_LONGEST_BYTES:,} bytes, so it was left out")
-            continue
-        values[name] = value
-        redactor.remember_loaded(name, value)
+        values[name], expanded = expand(entry.value, seen)
+        redactor.remember_loaded(name, values[name])
         replaced = [
-            f"{other.path.name} has another value, which {file.path.name} replaces"
+            f"{other.path.name} has another value, which {entry.path.name} replaces"
             for other in files
-            if other.entries.get(name, entry).raw != entry.raw
+            if other.entries.get(name, entry).value != entry.value
         ]
-        source, doubts = _choose(name, value, file.path, wanted, override)
-        told[name] = source, [*entry.doubts, *expanded, *replaced, *doubts]
-    _apply(wanted)
-    for name in sorted(known().keys() & wanted.keys() - told.keys()):
+        source, doubts = _choose(name, replace(entry, value=values[name]), wanted, override)
+        rows.append(_row(name, wanted[name], source, [*entry.doubts, *expanded, *replaced, *doubts], with_harbor))
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    os.environ.update(wanted)
+    for name in sorted(known().keys() & wanted.keys() - entries.keys()):
         redactor.remember_loaded(name, wanted[name])
-        ours = _ours.get(name)
-        told[name] = str(ours.path) if ours and ours.value == wanted[name] else _whose(name, wanted[name]), []
-    with_harbor = _names(Path.cwd() / ".env.local")
-    return Credentials([_row(name, wanted[name], *said, with_harbor) for name, said in told.items()], notes)
+        source = str(_ours[name].path) if name in _ours else _whose(name, wanted[name])
+        rows.append(_row(name, wanted[name], source, [], with_harbor))
+    return Credentials(rows, notes)
 
 
 def _files(path: str | os.PathLike[str] | None) -> list[EnvFile]:
@@ -165,43 +147,35 @@ def _files(path: str | os.PathLike[str] | None) -> list[EnvFile]:
     return [read_env(file) for file in there or [named]]
 
 
-def _without_ours(homes: Mapping[str, EnvFile], files: list[EnvFile], notes: list[str]) -> dict[str, str]:
+def _without_ours(entries: Mapping[str, Entry], files: list[EnvFile], notes: list[str]) -> dict[str, str]:
     """Give the environment as it was before we set what these files hold, or held when they were loaded before."""
     environment, places = dict(os.environ), {file.path for file in files}
     for name, one in list(_ours.items()):
-        if environment.get(name) != one.value or not (name in homes or one.path in places):
-            continue
-        environment.pop(name)
-        if one.before is not None:
-            environment[name] = one.before
-        if name not in homes:
-            notes.append(f"{name} is no longer in {one.path.name}, so it was taken out of this session")
-            _ours.pop(name)
+        if environment.get(name) != one.value:
+            del _ours[name]  # set anew since, by the user
+        elif name in entries or one.path in places:
+            del environment[name], _ours[name]
+            if name in _at_start():
+                environment[name] = _at_start()[name]
+            if name not in entries:
+                notes.append(f"{name} is no longer in {one.path.name}, so it was taken out of this session")
     return environment
 
 
-def _choose(name: str, value: str, path: Path, wanted: dict[str, str], override: bool) -> tuple[str, list[str]]:
+def _choose(name: str, entry: Entry, wanted: dict[str, str], override: bool) -> tuple[str, list[str]]:
     """Put a file's value in force, or leave the one that is there; give the source of what holds, and doubts."""
-    theirs = wanted.get(name)
+    theirs, file = wanted.get(name), entry.path.name
     whose = _whose(name, theirs)
-    if theirs is not None and not override and (theirs != value or whose == "shell"):
-        _ours.pop(name, None)
+    if theirs is not None and not override and (theirs != entry.value or whose == "shell"):
         editor = " (an editor may have injected an older file)" if "VSCODE_PID" in os.environ else ""
         turn = "to turn that round: load_env(override=True)"
-        shadowed = f"{path.name} has another value, but the {whose}'s wins{editor}; {turn}"
-        return whose, [shadowed] if theirs != value else []
-    _ours[name] = _Ours(value, theirs if theirs != value else _at_start().get(name), path)
-    wanted[name] = value
-    doubts = [f"replaces the {whose}'s value"] if theirs not in (None, value) else []
+        shadowed = f"{file} has another value, but the {whose}'s wins{editor}; {turn}"
+        return whose, [shadowed] if theirs != entry.value else []
+    _ours[name], wanted[name] = entry, entry.value
+    doubts = [f"replaces the {whose}'s value"] if theirs not in (None, entry.value) else []
     if name == "DAYTONA_API_URL":
         doubts.append("decides where the Daytona key is sent; the SDK itself takes it from no file")
-    return path.name, doubts
-
-
-def _apply(wanted: dict[str, str]) -> None:
-    for name in os.environ.keys() - wanted.keys():
-        del os.environ[name]
-    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
+    return file, doubts
 
 
 def _whose(name: str, value: str | None) -> str:
@@ -215,15 +189,9 @@ def _row(name: str, value: str, source: str, doubts: list[str], local: Container
     return Row(name, source, len(value), used_by, harbor_run, warnings)
 
 
-def stored_names() -> dict[str, str]:
-    """Give the names that the nearest `.env` and `.env.local` hold, loaded or not, each with its file's name."""
+def stored_names(path: Path | None = None) -> dict[str, str]:
+    """Give the names that a file, or the nearest `.env` and `.env.local`, set, loaded or not, with its file's name."""
     with contextlib.suppress(CredentialsError):
-        files = reversed(_files(None))
-        return {name: file.path.name for file in files for name, entry in file.entries.items() if entry.raw}
+        files = reversed(_files(path))
+        return {name: file.path.name for file in files for name, entry in file.entries.items() if entry.value}
     return {}
-
-
-def _names(path: Path) -> Container[str]:
-    with contextlib.suppress(CredentialsError):
-        return read_env(path).entries
-    return ()

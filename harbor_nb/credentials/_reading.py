@@ -1,5 +1,6 @@
 """Find and decode `.env` files; a line that does not parse is told by its number, never by its text."""
 
+import contextlib
 import io
 import os
 import re
@@ -9,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dotenv.parser import Binding, parse_stream
+from dotenv.parser import parse_stream
 from dotenv.variables import Variable, parse_variables
 
 from harbor_nb.errors import CredentialsError
 
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_BYTES = 1 << 20
+_MOST_NAMES = 10_000  # the C library's setenv takes longer with each
+_LONGEST_BYTES = 100_000  # Linux starts no program while one variable is longer than 131,072
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
@@ -23,7 +26,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 class Entry:
     """What a file sets one name to; its repr shows no value."""
 
-    raw: str = field(repr=False)
+    value: str = field(repr=False)
+    path: Path
     line: int
     doubts: list[str]
 
@@ -37,21 +41,16 @@ class EnvFile:
     notes: list[str] = field(default_factory=list)
 
 
-def find_env(start: Path | None = None) -> Path | None:
-    """Give the nearest `.env`, or `.env.local`, from `start` upward; another user's file has to be named."""
-    folder = (start or Path.cwd()).absolute()
-    for place in (folder, *folder.parents):
-        for name in (".env", ".env.local"):
-            path = place / name
-            try:
-                found = path.stat()
-            except OSError:
-                continue
-            if hasattr(os, "getuid") and found.st_uid not in (os.getuid(), 0):
-                raise CredentialsError(
-                    f"{path} belongs to another user; if you trust it, name it: load_env({str(path)!r})"
-                )
-            return path if name == ".env" else place / ".env"
+def find_env() -> Path | None:
+    """Give the nearest folder's `.env`, there or beside a `.env.local`; another user's file has to be named."""
+    folder = Path.cwd()
+    for path in (place / name for place in (folder, *folder.parents) for name in (".env", ".env.local")):
+        with contextlib.suppress(OSError):
+            if os.name == "posix" and path.stat().st_uid not in (os.getuid(), 0):
+                trust = f"if you trust it, name it: load_env({str(path)!r})"
+                raise CredentialsError(f"{path} belongs to another user; {trust}")
+            if path.exists():
+                return path.with_name(".env")
     return None
 
 
@@ -89,38 +88,33 @@ def read_env(path: Path) -> EnvFile:
         line = data[: error.start].count(b"\n") + 1
         raise CredentialsError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
     found = EnvFile(path)
-    for binding in parse_stream(io.StringIO(text, newline="")):
+    for binding in parse_stream(io.StringIO(text, newline=None)):
         if binding.key is None and not binding.error:
             continue  # a comment, or nothing
-        source = binding.original.string
-        first = binding.original.line + _line_ends(source[: len(source) - len(source.lstrip())])
-        last = first + _line_ends(source.strip())
+        source, name, value = binding.original.string, binding.key or "", binding.value or ""
+        first = binding.original.line + source[: len(source) - len(source.lstrip())].count("\n")
+        last = first + source.strip().count("\n")
         where = f"line {first}" if first == last else f"lines {first} to {last}"
-        name, value = binding.key or "", binding.value or ""
-        if wrong := _wrong(binding):
-            found.notes.append(f"{path.name}, {where}: {wrong}, so it was left out")
+        wrong = {
+            "can't be understood": binding.error,
+            "the name before '=' is no variable name": not _NAME.fullmatch(name),
+            f"{name} has no '='": binding.value is None,
+            f"{name} holds a NUL character": "\0" in value,
+            f"{name} is longer than {_LONGEST_BYTES:,} bytes": len(value.encode()) > _LONGEST_BYTES,
+        }
+        if any(wrong.values()):
+            what = next(what for what, holds in wrong.items() if holds)
+            found.notes.append(f"{path.name}, {where}: {what}, so it was left out")
             continue
         doubts = []
         if name in found.entries:
             doubts.append(f"set twice in {path.name} (lines {found.entries[name].line} and {first}); the last holds")
-        if re.search(r"[\r\n]\s*(?:export\s+)?[A-Za-z_]\w*=", value):
+        if re.search(r"\n\s*(?:export\s+)?[A-Za-z_]\w*=", value):
             doubts.append(f"{where} of {path.name} hold another NAME= inside; is a quote not closed?")
-        found.entries[name] = Entry(value, first, doubts)
+        found.entries[name] = Entry(value, path, first, doubts)
+    if len(found.entries) > _MOST_NAMES:
+        raise CredentialsError(f"{path} sets more than {_MOST_NAMES:,} names, so it is no .env file; name another")
     return found
-
-
-def _line_ends(text: str) -> int:
-    return len(re.findall(r"\r\n|\n|\r", text))
-
-
-def _wrong(binding: Binding) -> str | None:
-    if binding.error or binding.key is None:
-        return "can't be understood"
-    if not _NAME.fullmatch(binding.key):
-        return "the name before '=' is no variable name"
-    if binding.value is None:
-        return f"{binding.key} has no '='"
-    return f"{binding.key} holds a NUL character" if "\0" in binding.value else None
 
 
 def expand(value: str, known_values: Mapping[str, str]) -> tuple[str, list[str]]:

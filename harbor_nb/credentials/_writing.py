@@ -3,13 +3,13 @@
 import io
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 
+from harbor_nb._files import write_whole
 from harbor_nb._redaction import redactor
 from harbor_nb.credentials._known import known
 from harbor_nb.credentials._reading import UTF_16, find_env, git_sees, read_bytes
@@ -58,7 +58,10 @@ def save_env(
     for name, value in values.items():
         redactor.remember_loaded(name, value)
         text = _set(text, name, value)
-    _replace(target, text.encode("utf-8", "surrogateescape"))
+    try:
+        write_whole(target, text.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise CredentialsError(f"can't write {target}: {error.strerror}; name another file") from None
     if gitignore:
         _ignore(target)
     elif gitignore is None and git_sees(target) is False:
@@ -85,43 +88,26 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def _bindings(text: str) -> list[Binding]:
+    return list(parse_stream(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+
+
 def _set(text: str, name: str, value: str) -> str:
     """Replace the last binding of `name`, or add one at the end, in the file's own line ends."""
-    mark, body = ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
-    pieces = [(binding.key, binding.original.string) for binding in parse_stream(io.StringIO(body, newline=""))]
-    newline = "\r\n" if "\r\n" in body else "\n"
-    at = max((i for i, (key, _) in enumerate(pieces) if key == name), default=None)
-    texts = [piece for _, piece in pieces]
+    texts, newline = [one.original.string for one in _bindings(text)], "\r\n" if "\r\n" in text else "\n"
+    at = max((i for i, one in enumerate(_bindings(text)) if one.key == name), default=None)
     if at is None:
-        if body and not body.endswith(("\n", "\r")):
-            texts.append(newline)
-        texts.append(f"{name}={_quoted(value)}{newline}")
+        gap = "" if text.endswith(("\n", "\r", "\ufeff")) or not text else newline
+        texts.append(f"{gap}{name}={_quoted(value)}{newline}")
     elif (line := _LINE.fullmatch(texts[at])) is not None:
         texts[at] = f"{line['head']}{_quoted(value)}{line['tail']}"
     else:  # a name without '='
         lead = texts[at][: len(texts[at]) - len(texts[at].lstrip())]
         texts[at] = f"{lead}{name}={_quoted(value)}{newline}"
-    result = "".join(texts)
-    read = {binding.key: binding.value for binding in parse_stream(io.StringIO(result, newline=""))}
-    if read.get(name) != value:
+    result = "\ufeff" * text.startswith("\ufeff") + "".join(texts)
+    if {one.key: one.value for one in _bindings(result)}.get(name) != value:
         raise CredentialsError(f"{name} can't be written: a quote before it is not closed; mend the file first")
-    return mark + result
-
-
-def _replace(target: Path, data: bytes) -> None:
-    """Put a new file, mode 0600, in the old one's place in one step; a link is replaced, never followed."""
-    name = None
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")  # mkstemp makes it 0600
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except OSError as error:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
-        raise CredentialsError(f"can't write {target}: {error.strerror}; name another file") from None
+    return result
 
 
 def _ignore(target: Path) -> None:
@@ -149,17 +135,17 @@ def env_example(environments: Iterable[str] | None = None, path: str | os.PathLi
         >>> "DAYTONA_API_KEY=" in env_example(["daytona"], path=None)
         True
     """
-    wanted = ENVIRONMENTS if environments is None else [environments] if isinstance(environments, str) else environments
+    wanted = [environments] if isinstance(environments, str) else environments or ENVIRONMENTS
     sections = {"Model keys, for agents such as claude-code and codex": [known()[name] for name in MODEL_KEYS]}
-    for environment in wanted:
-        sections[environment] = [one for one in known().values() if environment in one.environments]
-        if not sections[environment] and environment not in ("local", "docker"):
-            choice = sorted({one for entry in known().values() for one in entry.environments})
-            raise CredentialsError(f"no keys are known for {environment!r}; choose among {', '.join(choice)}")
+    listed = [entry for entry in known().values() if entry.kind != "trap"]
+    sections |= {one: [entry for entry in listed if one in entry.environments] for one in wanted}
+    if unknown := [one for one, entries in sections.items() if not entries and one not in ("local", "docker")]:
+        choice = sorted({one for entry in known().values() for one in entry.environments})
+        raise CredentialsError(f"no keys are known for {unknown[0]!r}; choose among {', '.join(choice)}")
     lines = [_HEADER]
     for title, entries in sections.items():
         lines += ["", f"# {title}"] if entries else []
-        for entry in (one for one in entries if one.kind != "trap"):
+        for entry in entries:
             about = " - ".join(filter(None, (entry.where, entry.note)))
             lines += [f"# {about}"] if about else []
             needed = entry.kind == "secret" and entry.example

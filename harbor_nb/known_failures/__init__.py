@@ -39,6 +39,7 @@ class KnownFailure:
     options: tuple[tuple[str, str], ...] = ()
     retry: bool = False
     reward_counts: bool = True
+    about_here: bool = False
     _patterns: tuple[re.Pattern[str] | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -78,9 +79,9 @@ def _row(values: dict[str, Any]) -> KnownFailure:
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
-    several = (_as_tuple(item) if isinstance(item, list | tuple) else item for item in value) if isinstance(
-        value, list | tuple) else (value,)  # fmt: skip
-    return tuple(several)
+    if not isinstance(value, list | tuple):
+        return (value,)
+    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
 
 
 @cache
@@ -117,11 +118,7 @@ def _told(message: str) -> str:
 
 @lru_cache(65536)
 def _plain(message: str) -> str:
-    return _WORD.sub(_without_id, " ".join(clean(_told(message)).split()))
-
-
-def _without_id(found: re.Match[str]) -> str:
-    return _generic(found[0])
+    return _WORD.sub(lambda found: _generic(found[0]), " ".join(clean(_told(message)).split()))
 
 
 @lru_cache(16384)
@@ -211,7 +208,7 @@ def register_failure(
         fault: `infrastructure`, `agent`, `task` or `user`.
         exception: A regular expression of the whole exception type; empty for any.
         message: A regular expression found in the message, case ignored; a group `detail` is quoted.
-        **where: phase, environment, exit_code (one or several), output, retry, reward_counts, options.
+        **where: phase, environment, exit_code (one or several), output, retry, reward_counts, about_here, options.
 
     Returns:
         The row.

@@ -13,7 +13,7 @@ from pyarrow import feather
 
 from harbor_nb import known_failures
 
-VERSION = 4
+VERSION = 5
 """Raised whenever the columns or their meaning change; files of another version are never read."""
 
 FEWEST = 32

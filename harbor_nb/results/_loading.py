@@ -3,9 +3,9 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import batched, chain, compress
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import batched, compress
 from typing import Any
 
 import msgspec
@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 from harbor_nb.results import _cache, reading
+from harbor_nb.results._columns import arrow
 from harbor_nb.results._models import shapes
-from harbor_nb.results._rows import SCHEMA, arrow, table, with_attempts
+from harbor_nb.results._rows import SCHEMA, table, with_attempts
 
 _KEYS = ["trial", "size", "mtime_ns"]
 _REMEMBERED = pa.schema([*SCHEMA, *((name, pa.int64()) for name in _KEYS[1:])])
@@ -92,11 +93,10 @@ def _read(folder: str, names: Sequence[str]) -> pa.Table:
 
 def _facts(folder: str, names: Sequence[str]) -> pa.Table:
     """Return size and time of change of each result; -1 where there is none, or it may change again unnoticed."""
-    paths = [f"{folder}{os.sep}{name}{_RESULT}".encode("utf-8", "surrogateescape") for name in names]
-    half = len(paths) // 2
-    try:  # pyarrow asks for all without Python's lock, so two threads take half the time
-        with ThreadPoolExecutor(2) as threads:
-            found = list(chain(*threads.map(LocalFileSystem().get_file_info, (paths[:half], paths[half:]))))
+    ends = f"{_RESULT}\0{folder}{os.sep}".join([*names, ""]).encode("utf-8", "surrogateescape")
+    paths = (f"{folder}{os.sep}".encode("utf-8", "surrogateescape") + ends).split(b"\0")[:-1]
+    try:  # pyarrow asks for all of them without Python's lock
+        found = LocalFileSystem().get_file_info(paths)
     except OSError:  # one of them may not be looked at: read all again, each on its own
         found = LocalFileSystem().get_file_info([b""] * len(paths))
     sizes, times = (pa.array([getattr(one, fact) for one in found], pa.int64()) for fact in _KEYS[1:])
@@ -123,35 +123,39 @@ class Memory(ThreadPoolExecutor):
     def __init__(self) -> None:
         super().__init__(1)
         self._rows: dict[tuple[str, str | None], pa.Table] = {}
-        self._asked: dict[tuple[str, str | None], Callable[[], pa.Table | None]] = {}
+        self._asked: list[tuple[reading.JobFolder, pa.Table, Future[pa.Table]]] = []
 
     def load(self, job: reading.JobFolder, columns: Sequence[str]) -> pa.Table:
         """Return the job's trials as `load` does, though they may have changed."""
-        names, key = job.trial_names, (job.path, job.only)
-        if key in self._rows:
-            return self._rows[key]
-        if job.only is not None or len(names) < _cache.FEWEST or _cache.folder() is None:
-            self._rows[key] = with_attempts(_read(job.path, names)).select(columns)
-            return self._rows[key]
-        asked = self.submit(_facts, job.path, names)
-        known = _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns])))
-        if known is None or len(known) != len(names):
-            self._rows[key] = _renewed(job.path, names, asked.result()).select(columns)
-            return self._rows[key]
-
-        def anew() -> pa.Table | None:
-            listed = asked.result()
-            return None if _holds(known, listed) else _renewed(job.path, names, listed).select(columns)
-
-        self._asked[key] = anew
-        return known.select(columns)
+        key = (job.path, job.only)
+        if key not in self._rows:
+            known = None if job.only else _cache.read(job.path, list(dict.fromkeys([*_KEYS, *columns])))
+            if known is None:
+                self._rows[key] = _anew(job).select(columns)
+            else:
+                self._rows[key] = known.select(columns)
+                asked = self.submit(_facts, job.path, known["trial"].to_pylist())
+                self._asked.append((job, known, asked))
+        return self._rows[key]
 
     def changed(self) -> bool:
         """Tell whether any of the rows given did not hold; those are given as they are from now on."""
-        found = {key: rows for key, anew in self._asked.items() if (rows := anew()) is not None}
+        found = False
+        for job, known, asked in self._asked:
+            if not (known["trial"].to_pylist() == job.trial_names and _holds(known, asked.result())):
+                rows = self._rows[job.path, job.only]
+                self._rows[job.path, job.only] = _anew(job).select(rows.column_names)
+                found = True
         self._asked.clear()
-        self._rows |= found
-        return bool(found)
+        return found
+
+
+def _anew(job: reading.JobFolder) -> pa.Table:
+    """Return the job's trials, read as far as they changed since they were remembered."""
+    names = job.trial_names
+    if job.only is not None or len(names) < _cache.FEWEST or _cache.folder() is None:
+        return with_attempts(_read(job.path, names))
+    return _renewed(job.path, names, _facts(job.path, names))
 
 
 def _holds(known: pa.Table, listed: pa.Table) -> bool:

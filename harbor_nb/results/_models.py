@@ -37,11 +37,14 @@ def _shapes() -> Any:
     for name, fields in tomllib.loads(files(__package__).joinpath("shapes.toml").read_text(encoding="utf-8")).items():
         needed = [field for field, text in fields.items() if text[-1] == "!"]
         made[name] = record(name, *needed, **{field: kind(text) for field, text in fields.items()})
-    return SimpleNamespace(**made)
+    return SimpleNamespace(**{name: shape for name, shape in made.items() if name[0].isupper()})
 
 
 shapes = _shapes()
 """The structs of shapes.toml, by their names."""
+
+nothing = record("Nothing", **{name: str for shape in vars(shapes).values() for name in shape.__struct_fields__})()
+"""What is not there: each of its fields is missing."""
 
 
 def speakable(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Trial results as rows of an Arrow table."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 from datetime import timedelta
 from itertools import accumulate, chain
 from operator import attrgetter
@@ -13,46 +13,33 @@ import pyarrow.compute as pc
 
 from harbor_nb._redaction import redact
 from harbor_nb.known_failures import fault_of, match, normalise
-from harbor_nb.results._models import record, shapes, speakable
+from harbor_nb.results._columns import ARROW, BOOLEAN, FLOAT, INTEGER, TABLES, TEXT, TIME, arrow, arrow_schema
+from harbor_nb.results._models import nothing, shapes
 from harbor_nb.results.reading import has_zone, parse_time
 
-PHASES = {name: name for name in ("environment_setup", "agent_setup")} | {
+PHASES = {
+    "environment_setup": "environment_setup",
+    "agent_setup": "agent_setup",
     "agent": "agent_execution",
     "verifier": "verifier",
 }
 """The phases that a result times, in their order, and what it calls them."""
 
-TIMES = ["started_at", "finished_at", *(f"{phase}_{end}" for phase in PHASES for end in ("started_at", "finished_at"))]
-_TEXT, _INTEGER, _FLOAT = pa.large_string(), pa.int64(), pa.float64()
-TIME = pa.timestamp("us", "UTC")
-_REWARD = pa.struct([("name", _TEXT), ("value", _FLOAT)])
-_USAGE = {
-    f"tokens_{name}": f"n_{kind}_tokens" for name, kind in (("in", "input"), ("cached", "cache"), ("out", "output"))
-}
-_USAGE["cost_usd"] = "cost_usd"
-_SPENT = [(name, _FLOAT if name == "cost_usd" else _INTEGER) for name in _USAGE]
-_PATHS = {
-    "trial_id": "id",
-    "task": "task_name",
-    **{name: name for name in ("source", "task_checksum", "started_at", "finished_at")},
-    "model": "agent_info.model_info.name",
-    "provider": "agent_info.model_info.provider",
-    **{f"{phase}_{end}": f"{field}.{end}" for phase, field in PHASES.items() for end in ("started_at", "finished_at")},
-    **{name: f"agent_result.{field}" for name, field in _USAGE.items()},
-}
-_STEP = pa.struct(
-    [(name, _TEXT) for name in ("step", "exception", "failure", "fault", "message", *TIMES[6:])]
-    + [("reward", _FLOAT), *_SPENT]
-)
-SCHEMA = pa.schema(
-    [("trial", _TEXT), ("reason", _TEXT), ("finished", pa.bool_())]
-    + [(n, _TEXT) for n in ("trial_id", "task", "source", "task_checksum", "environment", "agent", "agent_version")]
-    + [(n, _TEXT) for n in ("model", "provider", "exception", "phase", "failure", "fault", "message")]
-    + [*((name, TIME) for name in TIMES), *_SPENT, ("n_steps", _INTEGER)]
-    + [("rewards", pa.list_(_REWARD)), ("steps", pa.list_(_STEP)), ("attempt", _INTEGER)]
-)
-_WORDS = ".".join([*_PATHS.values(), "version"]).split(".")
-_NOTHING = record("Nothing", **dict.fromkeys(_WORDS, str))()  # what is not there, has nothing
+_ENDS = {f"{phase}_{end}": f"{path}.{end}" for phase, path in PHASES.items() for end in ("started_at", "finished_at")}
+TIMES = ["started_at", "finished_at", *_ENDS]
+_PATHS = {c.name: c.source.removeprefix("result.json: ") for c in TABLES["trials"]} | _ENDS
+_MADE = {"job", "job_path", "path", "practice", "recorded", "fast_stop", "status", "reward", "passed"}
+_STORED = [c for c in TABLES["trials"] if c.name not in _MADE and not c.name.endswith("_sec")]
+_OF_STEP = {"step", *(c.name for c in _STORED)} - {"trial", "trial_id"}
+_TEXT, _TIME = ARROW[TEXT], ARROW[TIME]
+_REWARD = pa.struct([("name", _TEXT), ("value", ARROW[FLOAT])])
+_REWARDS = pa.field("rewards", pa.list_(_REWARD))
+_STEP_COLUMNS = [c for c in TABLES["task_steps"] if c.name in _OF_STEP]
+_STEP = pa.struct([*arrow_schema(_STEP_COLUMNS), *((name, _TIME) for name in TIMES[6:]), _REWARDS])
+_TOLD_OF_FILE = [("reason", _TEXT), ("finished", ARROW[BOOLEAN])]
+_TIMED = [(name, _TIME) for name in _ENDS]
+SCHEMA = pa.schema([*arrow_schema(_STORED), *_TOLD_OF_FILE, *_TIMED, _REWARDS, ("steps", pa.list_(_STEP))])
+_USAGE = shapes.Usage.__struct_fields__
 _TOLD = ("exception", "failure", "fault", "message")
 _MESSAGE = 4000  # characters of an exception's message that are kept: its head and its tail
 _VERSION_NUMBER = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+[\w.+-]*")
@@ -89,7 +76,7 @@ def _usage(result: Any) -> Any:
     if result.agent_result is not None or not result.step_results:
         return result.agent_result
     found = [step.agent_result for step in result.step_results if step.agent_result is not None]
-    known = {f: [value for used in found if (value := getattr(used, f)) is not None] for f in _USAGE.values()}
+    known = {f: [value for used in found if (value := getattr(used, f)) is not None] for f in _USAGE}
     return shapes.Usage(**{field: sum(values) if values else None for field, values in known.items()})
 
 
@@ -112,7 +99,7 @@ def _phase(result: Any, raised: Any) -> str | None:
     begun = [
         phase
         for phase, field in PHASES.items()
-        if (began := parse_time((getattr(result, field) or _NOTHING).started_at)) and (when is None or began <= when)
+        if (began := parse_time((getattr(result, field) or nothing).started_at)) and (when is None or began <= when)
     ]
     return begun[-1] if begun else None
 
@@ -128,50 +115,32 @@ def _told(raised: Any, phase: str | None, environment: str | None) -> tuple[str 
     return name, found.name if found else None, found.fault if found else fault_of(name), normalise(message or "")
 
 
-def _step(step: Any, environment: str | None) -> dict[str, Any]:
-    rewards, of = _rewards(step.verifier_result), _Fields({"": [step]})
-    lone = next(iter(rewards.values())) if len(rewards) == 1 else None
-    told = _told(step.exception_info, None, environment)
-    row = {"step": step.step_name, "reward": rewards.get("reward", lone), **dict(zip(_TOLD, told, strict=True))}
-    row.update({name: of[_PATHS[name]][0] for name in TIMES[6:]})
-    return row | {name: _whole(of[_PATHS[name]][0]) for name in _USAGE}
-
-
-def _whole(value: int | None) -> int | None:
-    return value if value is not None and -(2**63) <= value < 2**63 else None
-
-
-def arrow(values: Sequence[Any], kind: pa.DataType) -> Any:
-    """Return values as an Arrow array: text that is no Unicode (a file name of another encoding) is spelled out, a
-    time without a zone is taken as UTC; what is no time, no finite number or too large is missing.
-    """
-    if kind == TIME:
-        try:
-            return arrow(values, pa.string()).cast(TIME)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            return pa.array([parse_time(value) if isinstance(value, str) else value for value in values], TIME)
-    if isinstance(values, pa.Array):
-        return values
-    try:
-        array = pa.array(values, kind)
-    except UnicodeEncodeError:
-        return pa.array([speakable(value) for value in values], kind)
-    except (OverflowError, pa.ArrowInvalid):
-        return pa.array([_whole(value) for value in values], kind)
-    return pc.if_else(pc.is_finite(array), array, None) if kind == _FLOAT else array
-
-
-class _Fields(dict[str, Sequence[Any]]):
+class Fields(dict[str, Sequence[Any]]):
     """What is at a path of fields, of each result, None where the path breaks off; after a dot: where fields are."""
 
     def __missing__(self, path: str) -> Sequence[Any]:
         if path.endswith("."):
-            found = [thing or _NOTHING for thing in self[path[:-1]]]
+            found = [thing or nothing for thing in self[path[:-1]]]
         else:
             parent, dot, name = path.rpartition(".")
             found = list(map(attrgetter(name), self[parent + dot]))
         self[path] = found
         return found
+
+
+def _listed(lists: Iterable[Sized], flat: Any) -> pa.Array:
+    return pa.ListArray.from_arrays(list(accumulate(map(len, lists), initial=0)), flat)
+
+
+def _arrays(kind: Iterable[pa.Field], of: Fields, environments: Sequence[Any], **own: Any) -> list[pa.Array]:
+    """Return the fields of trials or of task steps: their `own`, what was raised, rewards, else what is there."""
+    phases = own.get("phase") or [None] * len(environments)
+    told = zip(*map(_told, of["exception_info"], phases, environments), strict=True)
+    rewards = list(map(_rewards, of["verifier_result"]))
+    names, values = list(chain(*rewards)), list(chain(*map(dict.values, rewards)))
+    flat = pa.StructArray.from_arrays([arrow(names, _TEXT), arrow(values, ARROW[FLOAT])], fields=list(_REWARD))
+    known = {**own, **dict(zip(_TOLD, told, strict=True)), "rewards": _listed(rewards, flat)}
+    return [arrow(known[f.name] if f.name in known else of[_PATHS[f.name]], f.type) for f in kind]
 
 
 def table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
@@ -182,33 +151,32 @@ def table(entries: Sequence[tuple[Any, ...]]) -> pa.Table:
     """
     if not entries:
         return SCHEMA.empty_table()
-    *head, results = zip(*entries, strict=True)
-    of = _Fields({"": results})
-    if any(of["step_results"]):
-        of["exception_info"], of["agent_result"] = [_raised(r) for r in results], [_usage(r) for r in results]
+    names, reasons, finished, results = zip(*entries, strict=True)
+    of = Fields({"": results})
     environments = [config and environment_name(config.environment) for config in of["config"]]
-    phases = [error and _phase(r, error) for r, error in zip(results, of["exception_info"], strict=True)]
-    told = zip(*map(_told, of["exception_info"], phases, environments), strict=True)
-    rewards = list(map(_rewards, of["verifier_result"]))
-    names, values = list(chain(*rewards)), list(chain(*map(dict.values, rewards)))
-    flat = pa.StructArray.from_arrays([arrow(names, _TEXT), arrow(values, _FLOAT)], fields=list(_REWARD))
-    columns: dict[str, Any] = {
-        **dict(zip(SCHEMA.names, head, strict=False)),
-        **{name: of[path] for name, path in _PATHS.items()},
-        "environment": environments,
-        "agent": [n or (c and agent_name(c.agent)) for n, c in zip(of["agent_info.name"], of["config"], strict=True)],
-        "agent_version": list(map(_version, of["agent_info.version"])),
-        "phase": phases,
-        **dict(zip(_TOLD, told, strict=True)),
-        "n_steps": [len(own or " ") if done else None for own, done in zip(of["step_results"], head[-1], strict=True)],
-        "rewards": pa.ListArray.from_arrays(list(accumulate(map(len, rewards), initial=0)), flat),
-        "steps": [
-            own and [_step(step, where) for step in own]
-            for own, where in zip(of["step_results"], environments, strict=True)
-        ],
-        "attempt": pa.nulls(len(entries), _INTEGER),
-    }
-    return pa.table({field.name: arrow(columns[field.name], field.type) for field in SCHEMA}, schema=SCHEMA)
+    lists = [own or () for own in of["step_results"]]
+    steps: Any = pa.nulls(0, _STEP)
+    if any(lists):
+        of["exception_info"], of["agent_result"] = [_raised(r) for r in results], [_usage(r) for r in results]
+        step = Fields({"": list(chain(*lists))})
+        where = [name for own, name in zip(lists, environments, strict=True) for _ in own]
+        steps = pa.StructArray.from_arrays(_arrays(_STEP, step, where, step=step["step_name"]), fields=list(_STEP))
+    arrays = _arrays(
+        SCHEMA,
+        of,
+        environments,
+        trial=names,
+        reason=reasons,
+        finished=finished,
+        environment=environments,
+        agent=[n or (c and agent_name(c.agent)) for n, c in zip(of["agent_info.name"], of["config"], strict=True)],
+        agent_version=list(map(_version, of["agent_info.version"])),
+        phase=[error and _phase(r, error) for r, error in zip(results, of["exception_info"], strict=True)],
+        n_steps=[len(own) or 1 if done else None for own, done in zip(lists, finished, strict=True)],
+        steps=_listed(lists, steps),
+        attempt=pa.nulls(len(entries), ARROW[INTEGER]),
+    )
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
 def redacted(texts: pa.ChunkedArray) -> Any:
@@ -223,7 +191,7 @@ def with_attempts(table: pa.Table) -> pa.Table:
     alike = [table[name] for name in ("source", "task", "task_checksum", "agent", "model", "provider", "environment")]
     joined = pc.binary_join_element_wise(*alike, pa.scalar("\0", _TEXT), null_handling="replace", null_replacement="\1")
     group = joined.combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.lexsort((pc.fill_null(table["started_at"].cast(_INTEGER), 2**63 - 1).to_numpy(), group))
+    order = np.lexsort((pc.fill_null(table["started_at"].cast(ARROW[INTEGER]), 2**63 - 1).to_numpy(), group))
     attempt = np.empty(len(order), np.int64)
     attempt[order] = np.arange(len(order)) - np.searchsorted(group[order], group[order]) + 1
     attempts = pa.array(attempt, mask=table["task"].is_null().to_numpy())

@@ -7,7 +7,7 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
@@ -66,6 +66,11 @@ def _shipped() -> tuple[str, ...]:
 def is_link(path: str) -> bool:
     """Tell whether a path is a symbolic link; one that may not be looked at is none."""
     return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises there
+
+
+def is_folder(path: str) -> bool:
+    """Tell whether a path is a folder or a link to one; what may not be looked at is none."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises there
 
 
 def open_safely(path: str) -> tuple[BinaryIO, os.stat_result]:
@@ -137,7 +142,6 @@ class JobFolder:
     path: str
     only: str | None = None
     broken: str | None = None
-    links: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -145,22 +149,30 @@ class JobFolder:
         return os.path.basename(self.path)  # noqa: PTH119 - strings all the way, ten thousand times
 
     @cached_property
-    def trial_names(self) -> list[str]:
-        """The names of its trial folders, sorted; linked ones go to `links`, and why it can't be listed to `broken`."""
+    def _listed(self) -> tuple[list[str], list[str]]:
         if self.only is not None or self.broken:
-            return [self.only] if self.only else []
-        found: list[str] = []
+            return [self.only] if self.only else [], []
+        names, links = [], []
         try:
             with os.scandir(self.path) as scan:
                 for entry in scan:
                     if entry.is_dir(follow_symlinks=False):
-                        found.append(entry.name)
-                    elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112 - Path.is_dir may raise
-                        self.links.append(entry.name)
+                        names.append(entry.name)
+                    elif entry.is_symlink() and is_folder(entry.path):
+                        links.append(entry.name)
         except OSError as error:
             self.broken = _reason(error)
-        self.links.sort()
-        return sorted([name for name in found if name[0] != "."])
+        return sorted([name for name in names if name[0] != "."]), sorted(links)
+
+    @property
+    def trial_names(self) -> list[str]:
+        """The names of its trial folders, sorted; none where it can't be listed, and `broken` says why."""
+        return self._listed[0]
+
+    @property
+    def links(self) -> list[str]:
+        """The names of links that stand where a trial folder should, sorted."""
+        return self._listed[1]
 
     def file(self, name: str) -> str:
         """The path of a file of the job."""
@@ -207,48 +219,40 @@ def _kind(folder: str) -> str:
     """Tell a job folder from a trial folder from a folder of such, by a few files, never by listing it."""
     if _has(folder, _OWN_FILES):
         return "job"
-    config = read_or_none(f"{folder}{os.sep}config.json", shapes.JobConfig)
-    if config is not None:
-        return "trial" if config.trial_name or config.task else "job"
-    if _has(folder, _TRIAL_SIGNS):
-        return "trial"
-    if _has(folder, ["result.json", "lock.json", "config.json"]):
-        result = read_or_none(f"{folder}{os.sep}result.json", shapes.TrialConfig)
-        return "trial" if result is None or result.trial_name else "job"
-    return "other"
+    told = read_or_none(f"{folder}{os.sep}config.json", shapes.JobConfig)
+    if told is None and not _has(folder, _TRIAL_SIGNS):
+        if not _has(folder, FILES):
+            return "other"
+        told = read_or_none(f"{folder}{os.sep}result.json", shapes.JobConfig)
+    return "trial" if told is None or told.trial_name or told.task else "job"
 
 
-def _sub_folders(folder: str) -> Iterator[tuple[str, bool]]:
-    """Yield the folders in a folder, and whether each is a link."""
+def entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder, by name; nothing where it can't be listed."""
     try:
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir() and not entry.name.startswith("."):
-                    yield entry.path, entry.is_symlink()
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
     except OSError:
-        return
+        return []
 
 
-def _find(folder: str, depth: int) -> Iterator[JobFolder]:
+def _find(folder: str, depth: int = _DEPTH) -> Iterator[JobFolder]:
     kind = _kind(folder)
-    if kind == "job":
-        yield JobFolder(folder)
-    elif kind == "trial":
+    subs = [sub for sub in entries(folder) if sub.name[0] != "." and is_folder(sub.path)] if kind == "other" else []
+    if kind == "trial":
         parent, name = os.path.split(folder)
         yield JobFolder(parent, only=name)
-    elif not os.access(folder, os.R_OK | os.X_OK):
+    elif kind == "other" and not os.access(folder, os.R_OK | os.X_OK):
         yield JobFolder(folder, broken="permission denied")
-    else:
-        subs = list(_sub_folders(folder))
-        # A job without job-level files (an old one, or a copied one) shows by what is in it.
-        if any(_kind(sub) == "trial" for sub, linked in subs[:20] if not linked):
-            yield JobFolder(folder)
-        elif depth:
-            for sub, linked in subs:
-                if not linked:
-                    yield from _find(sub, depth - 1)
-                elif _kind(sub) == "job":
-                    yield JobFolder(sub, broken="a symbolic link, not followed")
+    # A job without job-level files (an old one, or a copied one) shows by what is in it.
+    elif kind == "job" or any(_kind(sub.path) == "trial" for sub in subs[:20] if not sub.is_symlink()):
+        yield JobFolder(folder)
+    elif depth:
+        for sub in subs:
+            if not sub.is_symlink():
+                yield from _find(sub.path, depth - 1)
+            elif _kind(sub.path) == "job":
+                yield JobFolder(sub.path, broken="a symbolic link, not followed")
 
 
 def _paths(x: Any) -> Iterator[str]:
@@ -262,7 +266,7 @@ def _paths(x: Any) -> Iterator[str]:
             raise BadInputError(
                 f"No such folder: {os.fspath(x)}. Give a jobs or job folder, a list of them, or a glob."
             )
-        yield from (path for path in found if Path(path).is_dir())
+        yield from filter(is_folder, found)
     elif isinstance(x, Iterable):
         for item in x:
             yield from _paths(item)
@@ -276,8 +280,8 @@ def find_jobs(x: Any) -> list[JobFolder]:
     """Return what `x` names as job folders, each once, in the order of their paths."""
     found: dict[tuple[str, str], JobFolder] = {}
     for path in _paths(x):
-        if not Path(path).is_dir():
+        if not is_folder(path):
             raise BadInputError(f"Not a folder: {path}. Give the folder that holds the job.")
-        for job in _find(path, _DEPTH):
+        for job in _find(path):
             found.setdefault((job.path, job.only or ""), job)
     return [found[path, trial] for path, trial in sorted(found) if not trial or (path, "") not in found]

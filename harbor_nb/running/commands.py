@@ -12,6 +12,7 @@ from typing import Any
 from harbor_nb._display import clean
 from harbor_nb.errors import BadInputError
 from harbor_nb.running.configs import environment_of, validated
+from harbor_nb.running.sources import plain
 
 _PLAIN = set(
     "job_name jobs_dir n_attempts n_concurrent_trials timeout_multiplier agent_timeout_multiplier"
@@ -116,23 +117,14 @@ def _resolve() -> None:
     words = json.load(sys.stdin)
 
     def told(config: Any, **options: Any) -> None:
-        data = config.model_dump(mode="python", exclude_defaults=True) | {"job_name": config.job_name}
-        parts = {"environment": config.environment, "verifier": config.verifier, "user_agent": config.user_agent}
-        for name, part in parts.items():
-            if part is not None and part.env:  # the dump redacts values
-                data.setdefault(name, {})["env"] = dict(part.env)
-        for given, agent in zip(data.get("agents", []), config.agents, strict=False):
-            if agent.env:
-                given["env"] = dict(agent.env)
+        parts = {name: getattr(config, name, None) for name in ("environment", "verifier", "user_agent")}
+        data: dict[str, Any] = {"job_name": config.job_name, "agents": [plain(agent) for agent in config.agents]}
+        data = (plain(config) or {}) | data | {name: plain(part) for name, part in parts.items() if part is not None}
         named = any(word.split("=")[0] in ("--job-name", "-c", "--config") for word in words)
-        sys.stdout.write("\0" + json.dumps([data, named, str(options.get("env_file") or "")], default=_plain))
+        sys.stdout.write("\0" + json.dumps([data, named, str(options.get("env_file") or "")]))
 
     jobs._execute_job = told
     get_command(jobs.jobs_app)(["start", *words])
-
-
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else str(getattr(value, "value", value))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Why trials failed: grouped, each with its cause, whose fault it is, what is so now, and the line that mends it."""
 
 import re
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError, HarborNbError
 from harbor_nb.known_failures import KnownFailure, match, normalise
-from harbor_nb.running.evidence import last_lines, log, printed, raised, tail
+from harbor_nb.running.evidence import last_lines, log, printed, raised, read, tail
 from harbor_nb.running.stuck import watched
 
 if TYPE_CHECKING:
@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 _COLUMNS = "job_path path trial task environment phase status reward exception failure fault message".split()
 _TABLE = """failure trials tasks phase environment fault cause detail message fix now retry rewards reward_counts scored
 example""".split()
-_ABOUT_HERE = frozenset(
-    """key-missing key-half key-refused docker-not-found docker-no-permission docker-not-running
-compose-missing buildkit-missing missing-extra local-unavailable""".split()
-)
 _MAYBE_LACKING = {"reward-missing", "reward-empty", "reward-unreadable", "verifier-crash", "agent-exit"}
 _CHAINED = ("verifier-transfer-failed",)  # their cause stands in the traceback
 _OF_A_PHASE = ("agent-crash", "verifier-crash")  # what was raised tells these apart
 _OTHER = {"docker": "local", "local": "docker"}
 _LOOKED_AT = 500  # trials without an exception whose output is read
-_TO_NAME = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
-_UNKNOWN = KnownFailure("", "Not a failure that harbor_nb knows", _TO_NAME, "unknown")
 
 
 @dataclass(frozen=True)
@@ -66,12 +60,10 @@ class Diagnosis(Shown):
     def _text(self) -> Iterator[str]:
         for number, group in enumerate(self.groups, 1):
             yield f"\n{number}. {_title(group)}"
-            told = [(None if key == "Cause" else key, text) for key, text in _facts(group)]
-            yield from (f"   {key}: {text}" if key else f"   {text}" for key, text in told)
+            yield from (f"   {key}: {text}" for key, text in _facts(group))
             if group["lines"]:
-                yield f"   {group['log']} of {group['example']}:\n" + textwrap.indent(
-                    "\n".join(group["lines"]), "   | "
-                )
+                yield f"   {group['log']} of {group['example']}:"
+                yield from (f"   | {line}" for line in group["lines"])
         for row in self.running:
             yield f"\n{'Looks hung' if row['hung'] else 'Running'}: {row['text']}"
 
@@ -119,15 +111,13 @@ def diagnose(x: Any) -> Diagnosis:
 
     frame = x if isinstance(x, pd.DataFrame) else trials(x, columns=_COLUMNS)
     if absent := [name for name in _COLUMNS if name not in frame.columns]:
-        raise BadInputError(
-            f"the frame has no column {absent[0]!r}; give a whole trials(...) frame, or the job's folder"
-        )
+        raise BadInputError(f"the frame has no column {absent[0]!r}; give a whole trials(...) frame, or a folder")
     frame = _without_dead(frame)
     failed = frame[frame["exception"].notna() | frame["status"].isin(["cancelled", "unreadable"])]
-    groups = sorted((_group(part) for part in _parts(failed)), key=lambda group: -int(group["trials"]))
+    groups = _most_first(map(_group, _parts(failed)))
     groups += [] if isinstance(x, pd.DataFrame) else _broken_jobs(x, frame)
     low = frame[frame["exception"].isna() & (frame["reward"] < 1)]
-    groups += _lacking(low)
+    groups += _most_first(_lacking(low))
     notes = [f"{len(low)} scored below 1 without an error: the agent's result"] if len(low) else []
     if len(low) > _LOOKED_AT:
         notes.append(f"the output of {_LOOKED_AT} of them was read")
@@ -141,6 +131,10 @@ def diagnose(x: Any) -> Diagnosis:
     return Diagnosis(_headline(frame, failed, groups, running), tuple(groups), running, clean(handle), tuple(notes))
 
 
+def _most_first(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(groups, key=lambda group: -int(group["trials"]))
+
+
 def _without_dead(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Return the trials, those of a runner that is gone cancelled; a frame takes them for running for a minute more."""
     from harbor_nb.running.job import Job
@@ -148,9 +142,8 @@ def _without_dead(frame: "pd.DataFrame") -> "pd.DataFrame":
     going = frame["status"].isin(["running", "pending"])
     dead = [job for job in frame["job_path"][going].unique() if Job(Path(job)).state == "lost"]
     lost = going & frame["job_path"].isin(dead)
-    told = frame.assign(
-        status=frame["status"].mask(lost, "cancelled"), message=frame["message"].mask(lost, "the runner is gone")
-    )
+    told = frame.assign(status=frame["status"].mask(lost, "cancelled"))
+    told["message"] = told["message"].mask(lost, "the runner is gone")
     return told[~(lost & frame["trial"].isna())]
 
 
@@ -163,64 +156,58 @@ def _parts(failed: "pd.DataFrame") -> Iterator["pd.DataFrame"]:
 
 
 def _group(part: "pd.DataFrame") -> dict[str, Any]:
-    row = part.iloc[0]
-    found, phase, step = raised(row["path"], _text(row["phase"]))
-    exception = found.exception_type if found else _text(row["exception"])
-    message = (found.exception_message if found else _text(row["message"])) or ""
-    said, known = message, match(exception, message, phase=phase, environment=_text(row["environment"]))
-    name, text = log(Path(row["path"]), phase, step)
-    nearer = None if exception and (known is None or known.name not in _CHAINED) else match(
-        exception and "RuntimeError", text, phase=phase, environment=_text(row["environment"]))  # fmt: skip
-    if nearer is not None and nearer.name not in _OF_A_PHASE:
-        known, message = nearer, text  # the log of a trial without a result, or the cause of what was raised
-    shown = ": ".join(part for part in (step and f"in the step {step}", exception, normalise(said)) if part)
+    row = part.iloc[0].dropna()
+    path, environment = Path(row["path"]), row.get("environment")
+    found, phase, step = raised(row["path"], row.get("phase"))
+    exception = found.exception_type if found else row.get("exception")
+    said = (found.exception_message if found else row.get("message")) or ""
+    known, told = match(exception, said, phase=phase, environment=environment), said
+    name, text = log(path, phase, step)
+    if not exception or (known and known.name in _CHAINED):
+        nearer = match(exception and "RuntimeError", text, phase=phase, environment=environment)
+        if nearer is not None and nearer.name not in _OF_A_PHASE:
+            known, told = nearer, text  # the log of a trial without a result, or the cause of what was raised
     if known is not None and known.name in _MAYBE_LACKING:  # what the output tells is nearer to the cause
-        own = phase != "verifier" and (match(None, text, output=True), name, text)
-        lacking = own or printed(Path(row["path"]), step)
-        if lacking and lacking[0]:
+        lacking = printed(path, step, exception) if phase == "verifier" else read(name, text)
+        if lacking is not None:
             known, name, text = lacking
-            message = text
-    title = exception or _text(row["status"]) or "unknown"
-    return _made(part, known, phase, shown, title=title, detail=known and known.detail(message), log=name, text=text)
+            told = text
+    known = known or _unknown(exception or row.get("status"), row.get("fault"))
+    message = ": ".join(word for word in (step and f"in the step {step}", exception, normalise(said)) if word)
+    return _made(part, known, told, (name, text), phase=phase, message=clean(message, 400))
 
 
-def _made(
-    part: "pd.DataFrame", known: KnownFailure | None, phase: str | None, message: str, **more: Any
-) -> dict[str, Any]:
-    row, told = part.iloc[0], known or _UNKNOWN
+def _made(part: "pd.DataFrame", known: KnownFailure, told: str, log: tuple[str, str], **more: Any) -> dict[str, Any]:
+    """Return the group of some trials; the failure's detail is quoted from what `told` of it."""
     tasks = list(dict.fromkeys(part["task"].dropna()))
-    scored = bool(more.get("scored"))
-    name, environment = told.name or clean(more["title"], 80), _text(row["environment"])
+    row = part.iloc[0].dropna()
+    environment = row.get("environment")
     return {
-        "failure": name, "trials": len(part), "names": list(part["trial"].dropna()), "phase": phase,
+        "failure": known.name, "trials": len(part), "names": list(part["trial"].dropna()), "phase": None,
         "tasks": clean(", ".join(tasks[:6])) + f" and {len(tasks) - 6} more" * (len(tasks) > 6),
-        "environment": environment, "fault": told.fault if known else _text(row["fault"]) or "unknown",
-        "cause": told.cause, "detail": more.get("detail"), "message": clean(message, 400), "fix": told.fix,
-        "options": told.options, "now": _now(name, environment), "retry": told.retry, "scored": scored,
-        "reward_counts": told.reward_counts, "rewards": 0 if scored else int(part["reward"].notna().sum()),
-        "example": clean(row["path"]), "log": more["log"], "lines": last_lines(more["text"]),
-        "jobs": list(part["job_path"].unique()),
-    }  # fmt: skip
+        "environment": environment, "fault": known.fault, "cause": known.cause, "detail": known.detail(told),
+        "message": "", "fix": known.fix, "options": known.options, "now": known.about_here and _now(environment),
+        "retry": known.retry, "scored": False, "reward_counts": known.reward_counts,
+        "rewards": int(part["reward"].notna().sum()), "example": clean(row["path"]), "log": log[0],
+        "lines": last_lines(log[1]), "jobs": list(part["job_path"].unique()),
+    } | more  # fmt: skip
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _unknown(title: str | None, fault: str | None) -> KnownFailure:
+    to_name = "harbor_nb.register_failure(...)  # gives it a name, a cause and a fix"
+    return KnownFailure(
+        clean(title or "unknown", 80), "Not a failure that harbor_nb knows", to_name, fault or "unknown"
+    )
 
 
-def _lacking(low: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return what the output of trials that were scored below 1 tells of things that the image lacks."""
-    seen: dict[tuple[Any, ...], list[int]] = {}
-    told: dict[tuple[Any, ...], tuple[KnownFailure, str, str]] = {}
-    for place, (path, environment) in enumerate(zip(low["path"][:_LOOKED_AT], low["environment"], strict=False)):
-        if said := printed(Path(path)):
-            key = (said[0].name, said[0].detail(said[2]), environment)
-            seen.setdefault(key, []).append(place)
-            told.setdefault(key, said)
-    made = [
-        _made(low.iloc[seen[key]], known, "verifier", "", detail=key[1], log=name, text=text, scored=True)
-        for key, (known, name, text) in told.items()
-    ]
-    return sorted(made, key=lambda group: -int(group["trials"]))
+def _lacking(low: "pd.DataFrame") -> Iterator[dict[str, Any]]:
+    """Yield what the output of trials that were scored below 1 tells of things that the image lacks."""
+    seen = low.head(_LOOKED_AT)
+    seen = seen.assign(said=seen["path"].map(lambda path: printed(Path(path)))).dropna(subset="said")
+    keys = [(known.name, known.detail(text)) for known, _, text in seen["said"]]
+    for _, part in seen.groupby([seen["environment"].fillna(""), keys], sort=False):
+        known, name, text = part["said"].iloc[0]
+        yield _made(part, known, text, (name, text), phase="verifier", scored=True, rewards=0)
 
 
 def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
@@ -230,30 +217,27 @@ def _broken_jobs(x: Any, frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
     from harbor_nb.results.reading import find_jobs
     from harbor_nb.running.owner import LIVE, OwnerRecord
 
-    begun = set(frame["job_path"])
     for job in find_jobs(x):
         owner = None if job.alive else OwnerRecord.read(Path(job.path))
-        if owner is None or not (owner.error or (job.path not in begun and owner.state in LIVE)):
-            continue
-        exception, _, message = (owner.error or ": the runner is gone").partition(": ")
-        known = match(exception or None, message, environment=owner.environment or None)
-        row = dict.fromkeys(_COLUMNS) | {"path": job.path, "job_path": job.path, "environment": owner.environment}
-        text = tail(Path(job.file("harbor_nb.log")))
-        more = {"title": exception, "log": "harbor_nb.log", "text": text, "detail": known and known.detail(message)}
-        yield _made(pd.DataFrame([row]), known, None, normalise(message), **more) | {"trials": 0}
+        if owner and (owner.error or (owner.state in LIVE and job.path not in set(frame["job_path"]))):
+            exception, _, said = (owner.error or ": the runner is gone").partition(": ")
+            known = match(exception or None, said, environment=owner.environment or None) or _unknown(exception, None)
+            row = {"path": job.path, "job_path": job.path, "environment": owner.environment or None}
+            log = "harbor_nb.log", tail(Path(job.file("harbor_nb.log")))
+            part = pd.DataFrame([row], columns=_COLUMNS)
+            yield _made(part, known, said, log, trials=0, message=clean(normalise(said), 400))
 
 
-def _now(name: str, environment: str | None) -> str | None:
+def _now(environment: str | None) -> str | None:
     """Return what readiness says now of what was missing then."""
     from harbor_nb.backends.readiness import check
 
-    if name not in _ABOUT_HERE or environment is None:
-        return None
-    try:
-        readiness = check(environment)
-    except HarborNbError:
-        return None
-    return str(readiness) if not readiness.ready else f"{environment} is ready: what was missing then is there since"
+    with suppress(HarborNbError):  # an environment that is not known here
+        readiness = check(environment or "")
+        return (
+            str(readiness) if not readiness.ready else f"{environment} is ready: what was missing then is there since"
+        )
+    return None
 
 
 def _make_typable(group: dict[str, Any], many: bool) -> None:

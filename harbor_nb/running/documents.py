@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,8 @@ from harbor_nb.errors import BadInputError, JobError
 
 DELETE = object()
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/|[{}\[\],:]|[^\s{}\[\],:"/]+|\S', re.DOTALL)
+_COMMA = re.compile(r"\s*,")
 _LARGEST_BYTES = {"json": 10 * 2**20, "yaml": 2**20}
-_Path = tuple[str, ...]
-
-
-@dataclass
-class Span:
-    """Where a member stands: its key, its value, and the comma after it."""
-
-    key: int
-    value: int
-    end: int
-    comma: int | None = None
-    flow: bool = False
 
 
 class Document:
@@ -54,82 +42,99 @@ class Document:
 
         try:
             try:
-                data = json.loads(_plain(self.text)) if self.kind == "json" else _load(self.text)
+                data = json.loads(_plain(self.text)) if self.kind == "json" else _parsed("load", self.text)
             except ValueError:
-                data = _load(_plain(self.text))  # a comma too many is none to YAML
+                data = _parsed("load", _plain(self.text))  # a comma too many is none to YAML
         except (ValueError, yaml.YAMLError, RecursionError) as error:  # its text may hold a value: only the first line
             told = redact((str(error).splitlines() or ["nested too deeply"])[0])
             raise BadInputError(f"{self.file} is neither JSON nor YAML: {told}") from None
         if not isinstance(data, dict):
-            raise BadInputError(
-                f"{self.file} does not hold a mapping; a job config has keys such as 'tasks' and 'agents'"
-            )
+            raise BadInputError(f"{self.file} does not hold a mapping, as a job config with 'tasks' and 'agents' is")
         return data
 
-    def edit(self, path: _Path, value: Any) -> None:
-        """Set or delete one member, at most two levels deep."""
-        spans = _spans(_plain(self.text) if self.kind == "json" else self.text, self.file)
-        span = spans.get(path)
-        if span is not None and value is DELETE:
-            self._cut(path, span, spans)
-        elif span is not None:
-            space = " " if self.kind == "yaml" and self.text[span.value - 1] == ":" else ""
-            self.text = self.text[: span.value] + space + json.dumps(value) + self.text[span.end :]
-        elif value is not DELETE and len(path) > 1 and not isinstance(self.parse().get(path[0]), dict):
-            self.edit(path[:1], {path[1]: value})
-        elif value is not DELETE:
-            self._add(path, value, spans)
+    def edit(self, path: tuple[str, ...], value: Any) -> None:
+        """Set or delete one member; a mapping around it that is not there is made."""
+        plain = self.text if self.kind == "yaml" else _plain(self.text)
+        holder = _parsed("compose", plain)
+        for depth, name in enumerate(path, 1):
+            members = self._members(holder, name)
+            key, old = members.get(name, (None, None))
+            if depth == len(path) or getattr(old, "id", None) != "mapping":
+                break
+            holder = old
+        if value is DELETE:
+            if key is not None and depth == len(path):
+                self._cut(holder, list(members.values()), list(members).index(name), plain)
+            return
+        for inner in reversed(path[depth:]):
+            value = {inner: value}
+        if key is None:
+            self._add(holder, list(members.values()), name, value, plain)
+        else:
+            start = self.text.index(":", key.end_mark.index) + 1
+            space = " " * (self.kind == "yaml" or self.text[start] == " ")
+            self._put(start, self._end(old), space + json.dumps(value))
 
-    def _siblings(self, path: _Path, spans: dict[_Path, Span]) -> list[Span]:
-        own = (span for other, span in spans.items() if other[:-1] == path[:-1] and other != path)
-        return sorted(own, key=lambda span: span.key)
+    def _members(self, holder: Any, wanted: str) -> dict[str, tuple[Any, Any]]:
+        """Give a mapping's members by name, each as its key's and its value's place; without those of anchors."""
+        every = {pair[0].value: pair for pair in holder.value}
+        shared = [name for name, (key, value) in every.items() if value.start_mark.index < key.start_mark.index]
+        own = {name: pair for name, pair in every.items() if name not in shared}
+        if "<<" in every or wanted in shared or (every and not own):
+            raise BadInputError(f"{self.file} takes {wanted} from an anchor; write it out, then repair again")
+        return own
+
+    def _end(self, node: Any) -> int:
+        """Return where a value ends, without the lines after it that YAML counts to it."""
+        while node.id != "scalar" and not node.flow_style and node.value:
+            last = node.value[-1]
+            node = last[1] if isinstance(last, tuple) else last
+        return len(self.text[: node.end_mark.index].rstrip())
 
     def _lines(self, start: int, end: int) -> tuple[int, int]:
         """Return where the lines begin and end that hold this part of the text."""
         return self.text.rfind("\n", 0, start) + 1, self.text.find("\n", end) + 1 or len(self.text)
 
-    def _add(self, path: _Path, value: Any, spans: dict[_Path, Span]) -> None:
-        siblings = self._siblings(path, spans)
-        flow = siblings[-1].flow if siblings else self.kind == "json" or len(path) > 1
-        member = f"{json.dumps(path[-1]) if flow else path[-1]}: {json.dumps(value)}"
-        newline = "\r\n" if "\r\n" in self.text else "\n"
-        if not siblings:  # an empty mapping
-            place = spans[path[:-1]].value + 1 if len(path) > 1 else self.text.find("{") + 1 or len(self.text)
-        else:
-            last = siblings[-1]
-            line, after = self._lines(last.key, last.end)
-            indent = self.text[line : last.key]
-            if flow:
-                place = last.end if last.comma is None else last.comma + 1
-                member = ("," if last.comma is None else "") + (" " if indent.strip() else newline + indent) + member
-            else:
-                place = after
-                member = newline * (not self.text[:place].endswith("\n")) + indent + member + newline
-        self.text = self.text[:place] + member + self.text[place:]
+    def _put(self, start: int, end: int, new: str) -> None:
+        self.text = self.text[:start] + new + self.text[end:]
 
-    def _cut(self, path: _Path, span: Span, spans: dict[_Path, Span]) -> None:
-        start, end = span.key, span.end if span.comma is None else span.comma + 1
+    def _add(self, holder: Any, members: list[Any], name: str, value: Any, plain: str) -> None:
+        member = f"{json.dumps(name) if holder.flow_style else name}: {json.dumps(value)}"
+        if not members:
+            self._put(holder.start_mark.index + 1, holder.start_mark.index + 1, member)
+            return
+        newline = "\r\n" if "\r\n" in self.text else "\n"
+        start, end = members[-1][0].start_mark.index, self._end(members[-1][1])
         line, after = self._lines(start, end)
-        alone = not self.text[line:start].strip() and re.fullmatch(r"\s*(?:(?://|#).*)?\s*", self.text[end:after])
-        if alone or not span.flow:
+        indent = self.text[line:start]
+        if holder.flow_style:
+            comma = _COMMA.match(plain, end)
+            place = comma.end() if comma else end
+            self._put(place, place, "," * (not comma) + (" " if indent.strip() else newline + indent) + member)
+        else:
+            self._put(after, after, newline * (not self.text[:after].endswith("\n")) + indent + member + newline)
+
+    def _cut(self, holder: Any, members: list[Any], place: int, plain: str) -> None:
+        start, end = members[place][0].start_mark.index, self._end(members[place][1])
+        comma = _COMMA.match(plain, end) if holder.flow_style else None
+        end = comma.end() if comma else end
+        line, after = self._lines(start, end)
+        if not plain[line:start].strip() and (not holder.flow_style or not plain[end:after].strip()):
             start, end = line, after  # with the comment that speaks of it
-        before = [other for other in self._siblings(path, spans) if other.key < span.key]
-        self.text = self.text[:start] + self.text[end:]
-        if span.comma is None and before and before[-1].comma is not None:
-            self.text = self.text[: before[-1].comma] + self.text[before[-1].comma + 1 :]
+        self._put(start, end, "")
+        if place and not comma and (before := _COMMA.match(plain, self._end(members[place - 1][1]))):
+            self._put(before.end() - 1, before.end(), "")
 
     def write(self) -> Path:
         """Replace the file in one step; what it held goes to a backup beside it, whose path is returned."""
+        new = None
         try:
             if self.file.read_bytes() != self.read:
                 raise JobError(f"{self.file} was changed by someone else since it was read; type repair again")
             backup = next(path for number in range(1, 10_000)
                           if not (path := self.file.with_name(f"{self.file.name}.{number}.bak")).exists())  # fmt: skip
             handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=f".{self.file.name}-")
-        except OSError as error:
-            raise JobError(f"can't write beside {self.file}: {error.strerror}; nothing was changed") from None
-        new = Path(name)
-        try:
+            new = Path(name)
             with os.fdopen(handle, "wb") as stream:
                 stream.write((b"\xef\xbb\xbf" if self.read.startswith(b"\xef\xbb\xbf") else b"") + self.text.encode())
                 stream.flush()
@@ -138,55 +143,22 @@ class Document:
             shutil.copy2(self.file, backup)
             new.replace(self.file)
         except OSError as error:
-            raise JobError(f"can't write {self.file}: {error.strerror}; nothing was changed") from None
+            raise JobError(f"can't write beside {self.file}: {error.strerror}; nothing was changed") from None
         finally:
-            new.unlink(missing_ok=True)
+            if new is not None:
+                new.unlink(missing_ok=True)
         self.read = self.file.read_bytes()
         return backup
 
 
-def _load(text: str) -> Any:
+def _parsed(how: str, text: str) -> Any:
+    """Give what YAML says (`load`), or where each part of it stands (`compose`)."""
     import yaml
 
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # type: ignore[no-untyped-call] # noqa: S506
+    return getattr(yaml, how)(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _plain(text: str) -> str:
     """Return JSON with its comments and tabs as spaces, so that what is left is YAML too, place by place."""
     words = _TOKEN.sub(lambda word: " " * len(word[0]) if word[0][:2] in ("//", "/*") else word[0], text)
     return re.sub(r"[^\S\n]", " ", words)
-
-
-def _spans(text: str, file: Path) -> dict[_Path, Span]:
-    """Give the members of the first two levels; deeper ones are part of their parent's value."""
-    import yaml
-
-    root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # type: ignore[no-untyped-call] # no types
-    spans: dict[_Path, Span] = {}
-
-    def end(node: Any) -> int:
-        if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
-            return int(node.end_mark.index)
-        last = node.value[-1]
-        return end(last[1] if isinstance(last, tuple) else last)
-
-    def walk(node: Any, path: _Path) -> None:
-        for key, value in node.value:
-            place = (*path, str(key.value))
-            if value.start_mark.index < key.start_mark.index or key.value == "<<":
-                if path or key.value == "environment":
-                    raise BadInputError(
-                        f"{file} takes {'.'.join(place)} from an anchor; write it out, then repair again"
-                    )
-                continue
-            comma = re.compile(r"\s*,").match(text, end(value)) if node.flow_style else None
-            last = comma.end() - 1 if comma else None
-            start = value.start_mark.index
-            if getattr(value, "flow_style", None) is False:
-                start = text.index(":", key.end_mark.index) + 1
-            spans[place] = Span(key.start_mark.index, start, end(value), last, bool(node.flow_style))
-            if not path and isinstance(value, yaml.MappingNode):
-                walk(value, place)
-
-    walk(root, ())
-    return spans

@@ -56,17 +56,15 @@ def _at_vendor(job: Path, environment: str) -> tuple[list[str], str]:
     unsure = f"{job.name} has ended; whether a sandbox of it is left can't be told"
     if environment not in NAMES:
         return [], f"{unsure}: harbor_nb does not list those of {environment}"
-    mine: list[str] = []
-    unnamed = 0
     for pause in _DELETING_SEC:
         time.sleep(pause)
         try:
             rows = sandboxes(environment, jobs=job.parent).to_dict("records")
         except ProviderError as error:
             return [], f"{unsure}: {error}"
-        unnamed = [row["trial"] for row in rows].count("")
         mine = [f"{environment} sandbox {row['id']}" for row in rows if Path(row["job"]).name == job.name]
         if not mine:
             break
+    unnamed = [row["trial"] for row in rows].count("")
     told = f"{unsure}: {environment} has {unnamed} of Harbor's without their trial's name; see harbor_nb.sandboxes()"
     return mine, told if unnamed else ""

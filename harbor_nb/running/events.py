@@ -7,11 +7,48 @@ from pathlib import Path
 from typing import Any
 
 from harbor_nb._display import clean
+from harbor_nb.results.reading import parse_time
 from harbor_nb.running.owner import now
 
 FILE = "harbor_nb.events.jsonl"
 PHASES = ("setup", "agent", "verifier")
-_PHASE_AFTER = {"trial_start": "setup", "agent_start": "agent", "verification_start": "verifier", "trial_end": ""}
+PHASE_OF = {
+    "starting": "setup", "environment setup": "setup", "agent": "agent", "agent done": "agent", "verifier": "verifier",
+}  # fmt: skip
+_STATE_AFTER = {
+    "trial_start": "starting", "environment_start": "environment setup", "agent_start": "agent",
+    "agent_end": "agent done", "verification_start": "verifier", "trial_cancel": "cancelled",
+}  # fmt: skip
+_UNKNOWN = dict.fromkeys(("task", "agent", "reward", "exception", "message", "seconds", "since"))
+
+
+class Trials(dict[str, dict[str, Any]]):
+    """The trials of a job as they are now, by their names; `since` is when one that runs began, in epoch seconds."""
+
+    def row(self, trial: str) -> dict[str, Any]:
+        """Give one trial's row, made when missing."""
+        return self.setdefault(trial, {**_UNKNOWN, "state": ""})
+
+    def take(self, event: dict[str, Any]) -> list[str]:
+        """Take one event over; give the trials that it changed."""
+        kind, name = str(event.get("event")), event.get("trial")
+        if kind == "job_start":  # a resumed job begins with no trial running
+            gone = [trial for trial, row in self.items() if row["state"] in PHASE_OF]
+            return [trial for trial in gone if self.pop(trial)]
+        if name is None:
+            return []
+        row, moment = self.row(str(name)), parse_time(str(event.get("t")))
+        if kind == "trial_start":
+            row.update(_UNKNOWN, since=moment and moment.timestamp())
+        row.update({key: event[key] for key in ("task", "agent") if event.get(key)})
+        row["state"] = _STATE_AFTER.get(kind, row["state"])
+        if kind == "trial_end":
+            row.update({key: event.get(key) for key in ("reward", "exception", "message")})
+            cancelled = row["state"] == "cancelled" or row["exception"] == "CancelledError"
+            row["state"] = "scored" if row["reward"] is not None else "cancelled" if cancelled else "unscored"
+            if moment and row["since"]:
+                row["seconds"], row["since"] = moment.timestamp() - row["since"], None
+        return [str(name)]
 
 
 class EventLog:
@@ -20,7 +57,7 @@ class EventLog:
     def __init__(self, job: Path) -> None:
         self._path = job / FILE
         self.read_bytes = 0
-        self._phase: dict[str, str] = {}
+        self._trials = Trials()
 
     def add(self, event: str, **values: Any) -> None:
         """Write one event with its time; values are cleaned and redacted."""
@@ -51,15 +88,9 @@ class EventLog:
                     found.append(json.loads(line))
         return [event for event in found if isinstance(event, dict)]
 
-    def phases(self) -> dict[str, str]:
-        """Give the phase that each trial is in: setup, agent, verifier; empty when it has ended."""
-        for event in self.fresh():
-            kind = str(event.get("event"))
-            if kind == "job_start":  # a resumed job begins with no trial running
-                self._phase.clear()
-            elif kind in _PHASE_AFTER:
-                self._phase[str(event.get("trial"))] = _PHASE_AFTER[kind]
-        return self._phase
+    def trials(self) -> tuple[Trials, list[str]]:
+        """Give the trials as they are now, and the names of those that changed since the last call."""
+        return self._trials, [trial for event in self.fresh() for trial in self._trials.take(event)]
 
     def _hook(self, name: str) -> Any:
         async def hook(event: Any) -> None:

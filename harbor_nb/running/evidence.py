@@ -11,7 +11,7 @@ from harbor_nb.results._models import shapes
 from harbor_nb.results.reading import UnreadableError, open_safely, read_or_none
 
 _TAIL_BYTES, _TAIL_LINES, _LINE = 8192, 8, 200
-
+_NEVER_BEGUN = "(this file was never made)"
 _OF_THE_MACHINE = ("out-of-memory", "disk-full")  # an agent's output tells these, and what is missing only by the way
 
 
@@ -40,9 +40,13 @@ def tail(path: Path, size: int = _TAIL_BYTES) -> str:
         return ""
 
 
+def _home(trial: Path, step: str | None) -> Path:
+    return trial / "steps" / step if step and "/" not in step else trial
+
+
 def log(trial: Path, phase: str | None, step: str | None = None) -> tuple[str, str]:
     """Return the name and the end of the file that tells most of a phase."""
-    home = trial / "steps" / step if step and "/" not in step else trial
+    home = _home(trial, step)
     found = {
         "verifier": [home / "verifier/test-stdout.txt"],
         "agent": newest(home / "agent"),
@@ -54,13 +58,22 @@ def log(trial: Path, phase: str | None, step: str | None = None) -> tuple[str, s
     return "", ""
 
 
-def printed(trial: Path, step: str | None = None) -> tuple[KnownFailure, str, str] | None:
-    """Return what the agent's or the tests' output tells of a failure, with the log's name and text."""
+def read(name: str, text: str, exception: str | None = None) -> tuple[KnownFailure, str, str] | None:
+    """Return what a log tells of a failure, with its name and text."""
+    known = match(exception, text, output=True)
+    return (known, name, text) if known is not None else None
+
+
+def printed(trial: Path, step: str | None = None, exception: str | None = None) -> Any:
+    """Return what the agent's or the tests' output tells of a failure, as `read` does."""
     for part in ("agent", "verifier"):
         name, text = log(trial, part, step)
-        known = match(None, text, output=True) if f"{part}/" in name else None
-        if known is not None and (part == "verifier" or known.name in _OF_THE_MACHINE):
-            return known, name, text
+        if f"{part}/" not in name:
+            name = f"{part}/test-stdout.txt"
+            text = "" if (_home(trial, step) / name).exists() else _NEVER_BEGUN
+        told = read(name, text, exception)
+        if told is not None and (part == "verifier" or told[0].name in _OF_THE_MACHINE):
+            return told
     return None
 
 

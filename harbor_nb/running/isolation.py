@@ -9,11 +9,12 @@ from typing import Any, override
 from unittest.mock import patch  # sets and, whatever happens, sets back
 
 from harbor.agents.factory import AgentFactory
+from harbor.agents.nop import NopAgent
 from harbor.environments.factory import EnvironmentFactory
 from harbor.models.job.lock import TrialLock
 from harbor.models.task.task import Task
 from harbor.models.trial.config import TrialConfig
-from harbor.models.trial.result import AgentInfo, ExceptionInfo, ModelInfo, TrialResult
+from harbor.models.trial.result import ExceptionInfo, TrialResult
 from harbor.trial.hooks import TrialEvent, TrialHookEvent
 from harbor.trial.queue import TrialQueue
 from harbor.utils.env import resolve_env_vars
@@ -51,11 +52,8 @@ class IsolatingQueue(TrialQueue):
             made = Task(task.get_local_path(), disable_verification=config.verifier.disable)
             name, checksum = made.name, made.checksum
             lock = TrialLock.model_validate_json((folder / "lock.json").read_text())
-        provider, _, model = (config.agent.model_name or "").rpartition("/")
-        agent = AgentInfo(
-            name=config.agent.name or config.agent.import_path or "oracle", version="unknown",
-            model_info=ModelInfo(name=model, provider=provider or None) if model else None,
-        )  # fmt: skip
+        who = {"name": config.agent.name or config.agent.import_path or "oracle", "version": "unknown"}
+        agent = NopAgent(folder, model_name=config.agent.model_name).to_agent_info().model_copy(update=who)
         result = TrialResult(
             trial_name=config.trial_name, task_name=name, task_id=task.get_task_id(), source=task.source, config=config,
             trial_uri=folder.resolve().as_uri(), task_checksum=checksum, agent_info=agent, exception_info=info,

@@ -10,7 +10,7 @@ from harbor_nb._display import Shown, clean
 from harbor_nb.errors import JobError
 from harbor_nb.results.reading import read_mapping
 from harbor_nb.running import ending, waiting
-from harbor_nb.running.events import PHASES, EventLog
+from harbor_nb.running.events import PHASE_OF, PHASES, EventLog
 from harbor_nb.running.launcher import collect
 from harbor_nb.running.owner import LIVE, OwnerRecord
 from harbor_nb.running.trial import Trial, tail
@@ -137,7 +137,8 @@ class Job(Handled):
             counts[name] = int(stats.get(f"n_{name}_trials") or 0)
         for name in ("completed", "errored"):  # Harbor counts what was cancelled among both
             counts[name] = max(0, counts[name] - counts["cancelled"])
-        phases = [phase for phase in self._events.phases().values() if phase] if counts["running"] else []
+        trials = self._events.trials()[0] if counts["running"] else {}
+        phases = [PHASE_OF.get(row["state"]) for row in trials.values()]
         return counts | {phase: phases.count(phase) for phase in PHASES}
 
     @property

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from harbor_nb._display import clean
 from harbor_nb.backends import providers
-from harbor_nb.backends.catalog import FIRST_CLASS
+from harbor_nb.backends.findings import Found
 from harbor_nb.backends.practice import settings
-from harbor_nb.backends.providers.base import Found
 from harbor_nb.backends.readiness import check
 from harbor_nb.errors import BadInputError, ProviderError
 from harbor_nb.results.reading import read_mapping
@@ -53,11 +52,11 @@ def sandboxes(
     import pandas as pd
 
     named = [environments] if isinstance(environments, str) else list(environments or ())
-    if wrong := set(named) - set(providers.NAMES):
-        raise BadInputError(
-            f"{', '.join(sorted(wrong))} leaves no sandboxes; choose among {', '.join(providers.NAMES)}"
-        )
     stand_ins = settings(practice)
+    offered = providers.NAMES if practice is None else tuple(stand_ins)
+    if wrong := set(named) - set(offered):
+        known = f"choose among {', '.join(offered)}"
+        raise BadInputError(f"{', '.join(sorted(wrong))} leaves no sandboxes that can be listed here; {known}")
     jobs = jobs if practice is None or isinstance(practice, Mapping) else Path(practice).parent
     told: dict[str, str] = {}
 
@@ -73,11 +72,8 @@ def sandboxes(
                 warnings.warn(f"{name} was not listed: {error}", stacklevel=2)
             return []
 
-    if practice is not None and (wrong := set(named) - set(stand_ins)):
-        raise BadInputError(f"that job has no practice cloud of {', '.join(sorted(wrong))}")
-    wanted = named or list(stand_ins) or [name for name in FIRST_CLASS if name in providers.NAMES]
     with ThreadPoolExecutor() as pool:
-        found = [one for some in pool.map(ask, wanted) for one in some]
+        found = [one for some in pool.map(ask, named or offered) for one in some]
     if named and told:
         raise ProviderError("; ".join(f"{name}: {reason}" for name, reason in told.items()))
     folders = _trial_folders(Path(jobs)) if any(one.session and not one.job for one in found) else {}
@@ -140,17 +136,17 @@ def terminate(which: Any, force: bool = False, jobs: str | Path = "jobs", practi
     """
     import pandas as pd
 
-    if isinstance(which, pd.DataFrame | pd.Series):
-        if "id" not in which:
-            raise BadInputError("the frame has no column 'id'; give rows of harbor_nb.sandboxes()")
-        names = list(which["id"]) if isinstance(which, pd.DataFrame) else [which["id"]]
-        where: Any = sorted(set(which["environment"])) if isinstance(which, pd.DataFrame) else [which["environment"]]
-    else:
-        names, where = [which] if isinstance(which, str) else list(which), None
-    if (not names and not isinstance(which, pd.DataFrame)) or not all(isinstance(n, str) and n for n in names):
+    if isinstance(which, pd.Series):
+        which = which.to_frame().T
+    of_frame = isinstance(which, pd.DataFrame)
+    if of_frame and "id" not in which:
+        raise BadInputError("the frame has no column 'id'; give rows of harbor_nb.sandboxes()")
+    names = [which] if isinstance(which, str) else list(which["id"] if of_frame else which)
+    if not (names or of_frame) or not all(isinstance(name, str) and name for name in names):
         raise BadInputError("name what to end: rows of harbor_nb.sandboxes(), an id, or a list of ids")
+    where = sorted(set(which["environment"])) if of_frame else None
     stand_ins = settings(practice)
-    there = sandboxes(where or None, jobs, practice) if names else pd.DataFrame(columns=_COLUMNS)
+    there = sandboxes(where, jobs, practice) if names else pd.DataFrame(columns=_COLUMNS)
     named = there["id"].map(lambda one: any(n.startswith(one) for n in names)).astype(bool)  # docker's full or short id
     rows = there[named].copy()
     rows["result"] = [_refusal(owner, force) for owner in rows["owner"]]

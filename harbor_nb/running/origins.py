@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,18 @@ from harbor_nb.results.reading import read_mapping
 from harbor_nb.running.configs import unstarred
 from harbor_nb.running.documents import DELETE, Document
 
-_LEGACY = {"orchestrator": ("n_concurrent_trials", "quiet", "retry"), "plugins": ()}
+_MOVED = {  # where a setting stood for an older Harbor, and where today's reads it
+    ("orchestrator", "n_concurrent_trials"): ("n_concurrent_trials",),
+    ("orchestrator", "quiet"): ("quiet",),
+    ("orchestrator", "retry"): ("retry",),
+    ("environment", "mounts_json"): ("environment", "mounts"),
+}
 
 
 def shown(value: Any) -> str:
-    return (
-        "nothing" if value is None else clean(value if isinstance(value, str) else json.dumps(value, default=str), 200)
-    )
+    if value is None:
+        return "nothing"
+    return clean(value if isinstance(value, str) else json.dumps(value, default=str), 200)
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,11 @@ class Source:
         old = holder.get(path[-1])
         if old == value or (value is DELETE and path[-1] not in holder):
             return
+        holder[path[-1]] = new = None if value is DELETE else value
         if value is DELETE:
             del holder[path[-1]]
-        else:
-            holder[path[-1]] = value
         if self.document is not None:
-            deep = len(path) > 2
-            self.document.edit(path[:2], (holder or DELETE) if deep else value)
-        new = None if value is DELETE else value
+            self.document.edit(path if holder or len(path) < 3 else path[:-1], value)
         self.changes.append(Change(self.name, ".".join(path), _hidden(path[-1], old), _hidden(path[-1], new), reason))
 
 
@@ -82,13 +84,11 @@ def _hidden(name: str, value: Any) -> Any:
 
 def read_source(path: Path) -> Source:
     path = path.expanduser().resolve()
-    inside = path.is_file() and any(
-        (path.parent / name).exists() for name in ("lock.json", "job.log", "harbor_nb.json")
-    )
+    inside = any((path.parent / name).exists() for name in ("lock.json", "job.log", "harbor_nb.json"))
     if path.is_file() and not inside:
         document = Document(path)
         return Source(path.stem, document.data, None, document)
-    folder = path.parent if inside else path
+    folder = path.parent if path.is_file() else path
     if not folder.is_dir():
         raise BadInputError(f"no such job or config: {path}")
     source = Source(folder.name, {}, folder)
@@ -106,21 +106,25 @@ def read_source(path: Path) -> Source:
 def _rebuild(source: Source) -> None:
     """Take the settings that a config lost from what the trials were told, and from the lock."""
     assert source.folder is not None
-    told = [config for _, config in trial_configs(source.folder)]
     lock = read_mapping(source.folder / "lock.json")
+    told = [config for _, config in trial_configs(source.folder)]
     told = told or [entry for entry in lock.get("trials") or [] if (entry.get("task") or {}).get("path")]
     if not told:
         return
-    reason = "the config names no tasks; this is what its trials were told"
-    agents, found = _distinct(t.get("agent") or {} for t in told), _distinct(t["task"] for t in told)
-    runs = Counter((json.dumps(t["task"], sort_keys=True), json.dumps(t.get("agent"), sort_keys=True)) for t in told)
-    lost = {"tasks": found, "agents": agents, "n_attempts": max(runs.values())}
-    lost |= {key: lock[key] for key in ("n_concurrent_trials", "retry") if lock.get(key)}
+    runs = runs_of(told)
+    tasks, agents = ([json.loads(text) for text in dict.fromkeys(texts)] for texts in zip(*runs, strict=True))
     of_trial = {"task", "agent", "trial_name", "trials_dir", "job_id", "source_trial"}
-    lost |= {key: value for key, value in told[0].items() if key not in of_trial and key not in source.config}
+    kept = {key: lock[key] for key in ("n_concurrent_trials", "retry") if lock.get(key)}
+    kept |= {key: value for key, value in told[0].items() if key not in of_trial} | source.config
+    lost = {"n_attempts": max(runs.values())} | kept | {"tasks": tasks, "agents": agents}
     for key, value in lost.items():
-        if key not in source.config or key in ("tasks", "agents"):
-            source.set((key,), value, reason)
+        source.set((key,), value, "the config names no tasks; this is what its trials were told")
+
+
+def runs_of(told: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, str]]:
+    """Count the trials of each task with each agent, by their configs, both as JSON."""
+    pairs = ((one["task"], one.get("agent") or {}) for one in told)
+    return Counter((json.dumps(task, sort_keys=True), json.dumps(agent, sort_keys=True)) for task, agent in pairs)
 
 
 def trial_configs(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -130,29 +134,21 @@ def trial_configs(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield trial.name, config
 
 
-def _distinct(items: Iterable[Any]) -> list[Any]:
-    return list({json.dumps(item, sort_keys=True): item for item in items}.values())
-
-
 def migrate(source: Source) -> None:
     """Move settings to where today's Harbor reads them, and leave out what it does not know."""
     from harbor import JobConfig
 
-    for key, inner in _LEGACY.items():
-        old = source.config.get(key)
-        for name in inner:
-            if isinstance(old, dict) and name in old and name not in source.config:
-                source.set((name,), old[name], f"Harbor reads it here since {key!r} is no longer used")
-        source.set((key,), DELETE, "Harbor no longer uses it")
     environment = source.config.setdefault("environment", {})
     if not isinstance(environment, dict):
         told = {"type": environment} if isinstance(environment, str) else {}
         source.set(("environment",), told, "it is a mapping today")
-    elif "mounts_json" in environment:
-        source.set(("environment", "mounts"), environment["mounts_json"], "today's name of mounts_json")
-        source.set(("environment", "mounts_json"), DELETE, "today it is called mounts")
+    for (outer, name), today in _MOVED.items():
+        old = source.config.get(outer)
+        if isinstance(old, dict) and name in old and today[-1] not in source.config:
+            source.set(today, old[name], f"today's place of {outer}.{name}")
+            source.set((outer, name), DELETE, f"today it is {'.'.join(today)}")
     for key in [key for key in source.config if key not in JobConfig.model_fields]:
-        lost = _hidden(key, source.config.pop(key))
+        lost = _hidden(key, source.config.pop(key))  # the file keeps it
         source.changes.append(Change(source.name, key, lost, None, "Harbor knows no such setting"))
 
 

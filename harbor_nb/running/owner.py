@@ -4,13 +4,14 @@ import contextlib
 import hashlib
 import os
 import socket
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 from pydantic import BaseModel
+
+from harbor_nb._files import write_whole
 
 FILE = "harbor_nb.json"
 PREFIX = "harbor_nb-"  # of a runner's own temporary folder
@@ -87,14 +88,7 @@ class OwnerRecord(BaseModel):
 
     def write(self, job: Path) -> None:
         """Replace the record in one step, so that no reader sees half of it."""
-        handle, name = tempfile.mkstemp(dir=job, prefix=".harbor_nb-")
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(self.model_dump_json(indent=1))
-            Path(name).replace(job / FILE)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(job / FILE, self.model_dump_json(indent=1).encode())
 
     def own(self, pid: int) -> None:
         """Name the process that runs the job."""

@@ -63,7 +63,7 @@ def readiness(config: Mapping[str, Any], practice: Any = None) -> list[Any]:
     return told
 
 
-def _history(config: Mapping[str, Any], number: int | None) -> str:
+def _history(config: Mapping[str, Any]) -> str:
     """Say what scored trials with the same task names, agents and environment took and cost in this jobs folder."""
     from harbor_nb.results.frames import trials
 
@@ -84,10 +84,6 @@ def _history(config: Mapping[str, Any], number: int | None) -> str:
     told = f"{len(seconds)} similar trials took {seconds.median():.1f} s ({seconds.min():.1f} to {seconds.max():.1f})"
     if len(costs):
         told += f" and cost ${costs.median():.3f} (${costs.min():.3f} to ${costs.max():.3f})"
-    if number:
-        rounds = number / min(number, int(config.get("n_concurrent_trials") or 4))
-        told += f"; {number} trials take {rounds * seconds.min():.0f} to {rounds * seconds.max():.0f} s"
-        told += f" and cost ${number * costs.min():.2f} to ${number * costs.max():.2f}" if len(costs) else ""
     return told
 
 
@@ -116,18 +112,18 @@ def _notes(plan: "Plan") -> list[str]:
 
 def preview(plan: "Plan") -> dict[str, Any]:
     """Give what a plan shows: one row a job, and notes."""
-    jobs = []
+    jobs: list[dict[str, Any]] = []
+    told: dict[str, None] = {}
     for config, environment in zip(plan.configs, plan.environments, strict=True):
-        told = readiness(config, plan.practice)
+        found = readiness(config, plan.practice)
+        told |= dict.fromkeys(map(str, found))
         exists = (Path(config["jobs_dir"]) / config["job_name"]).exists()
-        said = ["a job of this name exists already; give another name"] * exists + [str(item) for item in told]
         jobs.append({
             "name": config["job_name"], "environment": environment, "trials": plan.n_trials,
-            "readiness": said, "history": _history(config, plan.n_trials),
-            "ready": all(item.ready for item in told) and not exists,
-            "agents": [" ".join(who).strip() for who in _people(config)],
+            "exists": exists, "ready": not exists and all(item.ready for item in found),
+            "history": _history(config), "agents": [" ".join(who).strip() for who in _people(config)],
         })  # fmt: skip
-    return {"jobs": jobs, "notes": _notes(plan)}
+    return {"jobs": jobs, "readiness": list(told), "notes": _notes(plan)}
 
 
 def text(shown: Mapping[str, Any]) -> str:
@@ -137,5 +133,6 @@ def text(shown: Mapping[str, Any]) -> str:
     for job in jobs:
         number = "trials not counted yet" if job["trials"] is None else f"{job['trials']} trials"
         lines.append(f"  {job['name']}: {number}, {', '.join(job['agents'])} on {job['environment']}")
-        lines += [f"    {told}" for told in [*job["readiness"], job["history"]]]
-    return clean("\n".join([*lines, *(f"  {note}" for note in shown["notes"])]))
+        lines += ["    a job of this name exists already; give another name"] * job["exists"]
+        lines.append(f"    {job['history']}")
+    return clean("\n".join([*lines, *(f"  {told}" for told in shown["readiness"] + shown["notes"])]))

@@ -1,7 +1,6 @@
 """Mend a job: switch its environment or settings, say what changed and why, and run it, or what failed of it, again."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError, JobError
 from harbor_nb.known_failures import rows
 from harbor_nb.running.configs import environment_of
-from harbor_nb.running.origins import Change, Source, find_tasks, migrate, read_source, shown, trial_configs
+from harbor_nb.running.origins import Change, Source, find_tasks, migrate, read_source, runs_of, shown, trial_configs
 from harbor_nb.running.switching import apply_settings, refuse, switch
 
 if TYPE_CHECKING:
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
 
     from harbor_nb.running.handles import Jobs
     from harbor_nb.running.job import Job
-
-_SPOILED = frozenset(
-    """key-missing key-half key-refused docker-not-found docker-not-running docker-no-permission
-compose-missing buildkit-missing missing-extra local-unavailable runner-lost""".split()
-)
 
 
 class Repair(Shown):
@@ -99,16 +93,14 @@ class Repair(Shown):
         Raises:
             JobError: a config inside of a job folder, or a file that changed meanwhile or can't be written.
         """
-        inside = [source for source in self._sources if source.document is None]
-        if inside:
-            raise JobError(
-                f"the config of {inside[0].name} lies in its job folder, and Harbor would refuse to resume a job whose "
-                "config changed; type .launch(), which starts a new job"
-            )
         documents = [source.document for source in self._sources if source.document is not None]
-        if in_place:
-            for document in documents:
-                document.write()
+        if len(documents) < len(self._sources):
+            raise JobError(
+                "a config inside of a job folder can't be edited: Harbor would refuse to resume a job whose config "
+                "changed; type .launch(), which starts a new job"
+            )
+        for document in documents if in_place else ():
+            document.write()
         return [document.file for document in documents]
 
     def __str__(self) -> str:
@@ -148,7 +140,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
     from harbor_nb.running.plans import checked, free_name
 
     several = not isinstance(x, (str, Path)) and not hasattr(x, "path")
-    sources, given, practice, chosen = [], [], False, settings.pop("jobs_dir", None)
+    sources, given, practice, chosen = [], [], None, settings.pop("jobs_dir", None)
     for item in x if several else [x]:
         source = read_source(Path(item))
         migrate(source)
@@ -167,7 +159,7 @@ def repair(x: Any, environment: str | None = None, *, only: Any = None, tasks: A
         practice = practice or _practised(source)
     if not given:
         raise BadInputError("no trial is left to run: none failed; leave out `only` to run all again")
-    return Repair(sources, checked(given, True, practice or None), several)
+    return Repair(sources, checked(given, practice=practice), several)
 
 
 def find_broken(folder: Any = "jobs") -> "Jobs":
@@ -190,7 +182,8 @@ def find_broken(folder: Any = "jobs") -> "Jobs":
     from harbor_nb.running.handles import Jobs
     from harbor_nb.running.job import Job
 
-    found = {path for group in diagnose(folder).groups if group["failure"] in _SPOILED for path in group["jobs"]}
+    spoiled = {row.name for row in rows() if row.about_here or row.name == "runner-lost"}
+    found = {path for group in diagnose(folder).groups if group["failure"] in spoiled for path in group["jobs"]}
     return Jobs(Job(Path(path)) for path in sorted(found))
 
 
@@ -219,25 +212,25 @@ def _only(source: Source, only: Any) -> list[dict[str, Any]]:
             f"no trial {unknown[0]!r} in {source.name}; only= takes 'failed', 'errors' or trials' names"
         )
     source.wanted = wanted
-    found = {task["path"].rpartition("/")[2]: task for task in source.config.get("tasks") or [] if task.get("path")}
-    runs: Counter[tuple[str, str]] = Counter()
-    for name, config in trial_configs(source.folder):
-        if name in wanted:
-            task = config["task"]
-            task = found.get(str(task.get("path") or "").rpartition("/")[2], task)
-            runs[json.dumps(config.get("agent") or {}), json.dumps(task)] += 1
-    groups: dict[tuple[str, int], list[Any]] = {}
-    for (agent, task), attempts in runs.items():
-        groups.setdefault((agent, attempts), []).append(json.loads(task))
+    found = {Path(task["path"]).name: task for task in source.config.get("tasks") or [] if task.get("path")}
+    told = [config for name, config in trial_configs(source.folder) if name in wanted]
+    for config in told:
+        config["task"] = found.get(Path(config["task"].get("path") or "").name, config["task"])
     source.changes.append(Change(source.name, "trials", len(frame), len(wanted), "only those that you asked for"))
+    alike: dict[tuple[str, int], list[Any]] = {}
+    for (task, agent), attempts in runs_of(told).items():
+        alike.setdefault((agent, attempts), []).append(json.loads(task))
+    part = {**source.config, "datasets": []}
     return [
-        {**source.config, "tasks": listed, "datasets": [], "agents": [json.loads(agent)], "n_attempts": attempts}
-        for (agent, attempts), listed in groups.items()
+        part | {"tasks": tasks, "agents": [json.loads(agent)], "n_attempts": attempts}
+        for (agent, attempts), tasks in alike.items()
     ]
 
 
-def _practised(source: Source) -> bool:
+def _practised(source: Source) -> Any:
+    """Return the practice plan of a job that ran in a practice cloud, where the new one needs a cloud too."""
     from harbor_nb.running.owner import OwnerRecord
 
     record = OwnerRecord.read(source.folder) if source.folder is not None else None
-    return bool(record and record.practice and environment_of(source.config) not in ("local", "docker"))
+    cloud = environment_of(source.config) not in ("local", "docker")
+    return cloud and record and (record.plays or record.practice)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from harbor_nb._redaction import redact, redactor
+from harbor_nb._redaction import redact
 
 _LARGEST_BYTES = 64 * 2**20
 
@@ -33,8 +33,8 @@ def scrub(folder: Path) -> None:
             if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
                 continue
             text = path.read_bytes().decode("utf-8", "surrogateescape")
-            if "\0" not in text[:8192] and redactor.knows_any(text):
-                path.write_bytes(redact(text).encode("utf-8", "surrogateescape"))
+            if "\0" not in text[:8192] and (told := redact(text)) != text:
+                path.write_bytes(told.encode("utf-8", "surrogateescape"))
 
 
 def scrub_trials(job: Any, folder: Path) -> None:

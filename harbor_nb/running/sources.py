@@ -1,13 +1,14 @@
 """What a person may write for tasks and agents, as the parts of Harbor's JobConfig."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from harbor_nb.errors import BadInputError
-from harbor_nb.running.configs import nearest
+from harbor_nb.errors import BadInputError, nearest
+from harbor_nb.running.configs import LOCAL
 
 _DATASET = re.compile(r"([\w.-]+(?:/[\w.-]+)?)@([\w.:+-]+)")
 _GIT = re.compile(r"git\+(?P<git_url>[a-z]+://[^#@]+(?:@[^#@/]+/[^#@]+)?)(?:@(?P<git_commit_id>[^#]+))?#(?P<path>.+)")
@@ -58,6 +59,18 @@ def _is_task(path: Path) -> bool:
     return (path / "task.toml").is_file()
 
 
+def task_config(folder: Path) -> Any:
+    """Give Harbor's TaskConfig of a task folder; None where it is absent or can't be read."""
+    from harbor.models.task.config import TaskConfig
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # old tasks are read, not scolded
+            return TaskConfig.model_validate_toml((folder / "task.toml").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def task_folders(entry: str | Path) -> list[Path]:
     """Give the task folders at a path: itself, or those in it."""
     path = Path(entry).expanduser().resolve()
@@ -92,8 +105,10 @@ def environment_config(name: Any, settings: Mapping[str, Any] | None = None) -> 
     """Give an environment's name and config: one that Harbor knows, `local`, or an import path `module:Class`."""
     from harbor.models.environment_type import EnvironmentType
 
-    from harbor_nb.running.configs import LOCAL
-
+    if plain(name) is not None:
+        raise BadInputError(
+            "give an environment's name, such as environments='docker'; settings go to environment={...}"
+        )
     known = ["local", *(kind.value for kind in EnvironmentType)]
     kind = str(getattr(name, "value", name))
     if ":" not in kind and kind not in known:

@@ -1,18 +1,18 @@
 """Trials that run: in which phase, for how long against their own timeout and what is usual, and whether they live."""
 
-import json
 import re
 import time
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harbor_nb._display import clean
 from harbor_nb.errors import HarborNbError
+from harbor_nb.results.reading import read_mapping
 from harbor_nb.running.evidence import filled, newest, tail
 from harbor_nb.running.owner import OwnerRecord
+from harbor_nb.running.sources import task_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +21,10 @@ _OF_EVENT = {
     "trial_start": "environment_setup", "environment_start": "environment_setup", "agent_start": "agent",
     "agent_end": "agent", "verification_start": "verifier",
 }  # fmt: skip
-_TIMEOUTS = {  # phase: part of the task, its field, the default in seconds, part of the job, its multiplier
-    "environment_setup": ("environment", "build_timeout_sec", 600.0, None, "environment_build_timeout_multiplier"),
-    "agent": ("agent", "timeout_sec", None, "agent", "agent_timeout_multiplier"),
-    "verifier": ("verifier", "timeout_sec", 600.0, "verifier", "verifier_timeout_multiplier"),
+_PARTS = {  # phase: the part of the task that limits it, and the setting
+    "environment_setup": ("environment", "build_timeout_sec"),
+    "agent": ("agent", "timeout_sec"),
+    "verifier": ("verifier", "timeout_sec"),
 }
 _SLACK_SEC = 60.0  # Harbor ends a phase at its timeout; this long after it something is wrong
 _UNUSUAL, _AT_LEAST_SEC = 5, 120.0  # times the usual, and never sooner
@@ -68,13 +68,11 @@ def _begun(job: str) -> dict[str, tuple[str, float]]:
     """Return each trial's phase and when it began, from the event log."""
     from harbor_nb.results.frames import events
 
-    found: dict[str, tuple[str, float]] = {}
-    for row in events(job, columns=["trial", "event", "time"]).dropna().to_dict("records"):
-        if phase := _OF_EVENT.get(row["event"]):
-            same = row["event"] == "environment_start" or row["event"] == "agent_end"
-            found[row["trial"]] = found.get(row["trial"], (phase, row["time"].timestamp())) if same else (
-                phase, row["time"].timestamp())  # fmt: skip
-    return found
+    frame = events(job, columns=["trial", "event", "time"])
+    frame = frame.assign(phase=frame["event"].map(_OF_EVENT)).dropna()
+    begins = (frame["phase"] != frame.groupby("trial")["phase"].shift()) | (frame["event"] == "trial_start")
+    last = frame[begins].groupby("trial")[["phase", "time"]].last()
+    return {str(trial): (phase, time.timestamp()) for trial, phase, time in last.itertuples()}
 
 
 def _guess(trial: Path) -> tuple[str, float]:
@@ -95,19 +93,16 @@ def _usual(job: str) -> dict[str, float]:
 
 def timeout(trial: Path, phase: str) -> float | None:
     """Return the seconds that a trial's phase may take, by its task and its config; None for no limit, or unknown."""
-    part, field, default, of_job, multiplier = _TIMEOUTS[phase]
-    try:
-        config = json.loads((trial / "config.json").read_bytes())
-        task = tomllib.loads((Path(config["task"]["path"]) / "task.toml").read_text("utf-8"))
-        own: Mapping[str, Any] = config.get(of_job) or {} if of_job else {}
-        base = own.get("override_timeout_sec") or (task.get(part) or {}).get(field, default)
-        if base is None:
-            return None
-        factor = config.get(multiplier)
-        factor = config.get("timeout_multiplier", 1.0) if factor is None else factor
-        return float(min(base, own.get("max_timeout_sec") or base) * factor)
-    except (OSError, ValueError, KeyError, TypeError):
+    part, setting = _PARTS[phase]
+    config = read_mapping(trial / "config.json")
+    task = task_config(Path((config.get("task") or {}).get("path") or ""))
+    own = config.get(part) or {}
+    base = task and (own.get("override_timeout_sec") or getattr(getattr(task, part), setting))
+    if base is None:
         return None
+    factor = config.get(f"{part}_{setting.replace('sec', 'multiplier')}")
+    factor = config.get("timeout_multiplier", 1.0) if factor is None else factor
+    return float(min(base, own.get("max_timeout_sec") or base) * factor)
 
 
 def _alive(environments: set[str], job: Path) -> Any:

@@ -7,10 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from harbor_nb.errors import BadInputError
-from harbor_nb.running.configs import environment_of, nearest
+from harbor_nb.errors import BadInputError, nearest
+from harbor_nb.running.configs import environment_of
 from harbor_nb.running.documents import DELETE
 from harbor_nb.running.origins import Source
+from harbor_nb.running.sources import environment_config, task_config
 
 _POLICIES = ("cpu_enforcement_policy", "memory_enforcement_policy")
 
@@ -26,8 +27,6 @@ def switch(source: Source, target: str | None) -> None:
     old = environment_of(source.config)
     if target is None or target == old:
         return
-    from harbor_nb.running.sources import environment_config
-
     name, wanted = environment_config(target, None)
     can, why = abilities().get(name, {}), f"{old} -> {name}"
     for key in ("type", "import_path"):
@@ -39,25 +38,21 @@ def switch(source: Source, target: str | None) -> None:
         policy = str(environment.get(key) or "auto").lower()
         if policy not in ("auto", "ignore") and policy not in can.get("policies", ()):
             source.set(("environment", key), DELETE, f"{name} can't enforce a {policy}; auto is what each can")
-    if environment.get("stream") and not can.get("stream"):
-        source.set(("environment", "stream"), DELETE, f"{name} has no stream mode")
-    if environment.get("mounts") and not can.get("mounts"):
-        source.set(("environment", "mounts"), DELETE, f"{name} can't mount folders of this machine")
+    for key, told in (("stream", "has no stream mode"), ("mounts", "can't mount folders of this machine")):
+        if environment.get(key) and not can.get(key):
+            source.set(("environment", key), DELETE, f"{name} {told}")
 
 
 def apply_settings(source: Source, settings: Mapping[str, Any]) -> None:
     from harbor import JobConfig
     from harbor.models.trial.config import EnvironmentConfig
 
+    of_job = set(JobConfig.model_fields) - {"environment", "tasks", "job_name"}
+    of_environment = set(EnvironmentConfig.model_fields) - of_job
     for key, value in settings.items():
-        if key in JobConfig.model_fields and key not in ("environment", "tasks", "job_name"):
-            source.set((key,), value, "as you asked")
-        elif key in EnvironmentConfig.model_fields:
-            source.set(("environment", key), value, "as you asked")
-        else:
-            raise BadInputError(
-                f"unknown setting {key!r}{nearest(key, {*JobConfig.model_fields, *EnvironmentConfig.model_fields})}"
-            )
+        if key not in of_job | of_environment:
+            raise BadInputError(f"unknown setting {key!r}{nearest(key, of_job | of_environment)}")
+        source.set((key,) if key in of_job else ("environment", key), value, "as you asked")
 
 
 def refuse(source: Source) -> None:
@@ -66,36 +61,30 @@ def refuse(source: Source) -> None:
     can = abilities().get(name)
     if can is None:
         return
-    asked = {"compose": bool(environment.get("extra_docker_compose")), "gpus": bool(environment.get("override_gpus")),
-             "tpus": bool(environment.get("override_tpu"))}  # fmt: skip
-    reasons = [f"the job asks for {key}" for key, wanted in asked.items() if wanted and not can.get(key)]
+    of_job = {"compose": "extra_docker_compose", "gpus": "override_gpus", "tpus": "override_tpu"}
+    reasons = [("the job asks for", key) for key, setting in of_job.items() if environment.get(setting)]
     for entry in source.config.get("tasks") or []:
-        folder = Path(str(entry.get("path") or ""))
-        needs = _needs(folder) if (folder / "task.toml").is_file() and not entry.get("git_url") else set()
-        reasons += [f"the task {folder.name} needs {need}" for need in sorted(needs) if not can.get(need)]
+        if entry.get("path") and not entry.get("git_url"):
+            folder = Path(entry["path"])
+            reasons += [(f"the task {folder.name} needs", need) for need in _needs(folder)]
+    reasons = [reason for reason in reasons if not can.get(reason[1])]
     if reasons:
+        able = [other for other, abilities_ in abilities().items() if abilities_.get(reasons[0][1])]
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        able = [
-            other
-            for other, abilities_ in abilities().items()
-            if other != name and abilities_.get(reasons[0].split()[-1])
-        ]
         raise BadInputError(
-            f"{name} can't run {source.name}: {reasons[0]}{more}; choose {' or '.join(able) or 'another'}"
+            f"{name} can't run {source.name}: {' '.join(reasons[0])}{more}; choose {' or '.join(able) or 'another'}"
         )
 
 
-def _needs(task: Path) -> set[str]:
-    try:
-        data = tomllib.loads((task / "task.toml").read_text("utf-8"))
-    except (OSError, ValueError):
-        return set()
-    parts = [data.get(part) or {} for part in ("environment", "agent", "verifier")]
-    environment, modes = parts[0], {part.get("network_mode") for part in parts}
+def _needs(folder: Path) -> list[str]:
+    """Give what a task asks of its environment, in the words of the table of abilities."""
+    task = task_config(folder)
+    if task is None:
+        return []
+    modes = {task.environment.network_mode, task.agent.network_mode, task.verifier.network_mode}
     wanted = {
-        "gpus": environment.get("gpus"), "tpus": environment.get("tpu"), "windows": environment.get("os") == "windows",
-        "no_network": "no-network" in modes or environment.get("allow_internet") is False,
-        "allowlist": "allowlist" in modes,
-        "compose": any((task / "environment" / f"docker-compose.{end}").exists() for end in ("yaml", "yml")),
+        "allowlist": "allowlist" in modes, "compose": any(folder.glob("environment/docker-compose.y*ml")),
+        "gpus": task.environment.gpus, "no_network": "no-network" in modes, "tpus": task.environment.tpu,
+        "windows": task.environment.os == "windows",
     }  # fmt: skip
-    return {need for need, asked in wanted.items() if asked}
+    return [need for need, asked in wanted.items() if asked]

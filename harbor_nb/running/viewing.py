@@ -1,51 +1,33 @@
 """Harbor's own viewer for a job, on loopback, ended with the kernel."""
 
-import atexit
 import importlib
 import importlib.util
 import os
 import shlex
 import socket
-import subprocess
-import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
 from harbor_nb.running.waiting import in_notebook
 
-_START_SEC = 20
 _CONTAINER = Path("/.dockerenv")
 _REMOTE = ("JUPYTERHUB_SERVICE_PREFIX", "SSH_CONNECTION", "KUBERNETES_SERVICE_HOST", "CODESPACES")
-_VIEW = """
-import os, sys, threading
-threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # ends with who holds the pipe
-from harbor.cli.main import app
-app()
-"""
-_servers: dict[Path, tuple[subprocess.Popen[bytes], int]] = {}
+_ports: dict[Path, int] = {}
 
 
-def _serve(folder: Path) -> int | None:
-    """Start the viewer of a jobs folder, or find the one that is there; give its port."""
-    if folder in _servers and _servers[folder][0].poll() is None:
-        return _servers[folder][1]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    command = [sys.executable, "-c", _VIEW, "view", str(folder), "--jobs", "--port", str(port), "--no-build"]
-    quiet = subprocess.DEVNULL
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
-    atexit.register(server.kill)
-    end = time.monotonic() + _START_SEC
-    while server.poll() is None and time.monotonic() < end:
-        with socket.socket() as asked:
-            if asked.connect_ex(("127.0.0.1", port)) == 0:
-                _servers[folder] = (server, port)
-                return port
-        time.sleep(0.1)
-    server.kill()
-    return None
+def _serve(folder: Path) -> int:
+    """Serve the viewer of a jobs folder from a thread of this process, which ends with it; give its port."""
+    if folder not in _ports:
+        import harbor.viewer
+        import uvicorn
+
+        app = harbor.viewer.create_app(folder, mode="jobs", static_dir=Path(harbor.viewer.__file__).with_name("static"))
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        threading.Thread(target=server.run, args=([listening],), name="harbor-view", daemon=True).start()
+        _ports[folder] = listening.getsockname()[1]
+    return _ports[folder]
 
 
 def _address() -> str | None:
@@ -61,10 +43,10 @@ def _address() -> str | None:
 def view(job: Path) -> Any:
     """Show Harbor's viewer where the browser can reach it; else print the command for a terminal."""
     folder, address = job.resolve().parent, _address()
-    port = _serve(folder) if address and in_notebook() else None
-    if address is None or port is None:
+    if address is None or not in_notebook():
         print(shlex.join(["harbor", "view", str(folder)]))  # noqa: T201 - the command is the answer
         return None
+    port = _serve(folder)
     page = f"jobs/{job.resolve().name}"
     if "COLAB_RELEASE_TAG" in os.environ:
         output = importlib.import_module("google.colab.output")

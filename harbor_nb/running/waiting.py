@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 POLL_SEC = 0.1
 SHOWN = 50
-_Draw = Callable[[], None]
+_Facts = list[dict[str, Any]]
+_Draw = Callable[[_Facts], None]
 
 
 def wait(jobs: "Sequence[Job]", timeout: float | None, progress: bool) -> None:
@@ -23,17 +24,18 @@ def wait(jobs: "Sequence[Job]", timeout: float | None, progress: bool) -> None:
     place, every_sec = (
         (_notebook, 1.0) if in_notebook() else (_bars, POLL_SEC) if sys.stdout.isatty() else (_lines, 5.0)
     )
-    next_at = 0.0
+    shown: _Facts = []
+    next_at, live = 0.0, True
     try:
-        with place(jobs) if progress else contextlib.nullcontext(lambda: None) as draw:
-            while any(job.state in LIVE for job in jobs):
-                if end is not None and time.monotonic() > end:
+        with place(_facts(jobs)) if progress else contextlib.nullcontext(lambda _: None) as draw:
+            while live:
+                live = any(job.state in LIVE for job in jobs)
+                if live and end is not None and time.monotonic() > end:
                     raise TimeoutError(f"{', '.join(job.name for job in jobs)} still running after {timeout} s")
-                if time.monotonic() >= next_at:
-                    draw()
-                    next_at = time.monotonic() + every_sec
-                time.sleep(POLL_SEC)
-            draw()
+                if (not live or time.monotonic() >= next_at) and (fresh := _facts(jobs)) != shown:
+                    shown, next_at = fresh, time.monotonic() + every_sec
+                    draw(shown)
+                time.sleep(POLL_SEC * live)
     except KeyboardInterrupt:
         print("stopped waiting; the jobs go on. harbor_nb.attach() finds them again")  # noqa: T201
 
@@ -46,23 +48,29 @@ def in_notebook() -> bool:
 
 def table(jobs: "Sequence[Job]") -> str:
     """Give jobs as an HTML table, a row each."""
-    shown = [{name: getattr(job, name) for name in ("name", "state", "counts", "told")} for job in jobs[:SHOWN]]
-    return render("jobs", jobs=shown, more=max(0, len(jobs) - SHOWN))
+    return _table(_facts(jobs))
 
 
-def _step(job: "Job") -> tuple[int, int, str]:
-    counts = job.counts
-    done, total = counts["completed"], counts["total"]
+def _facts(jobs: "Sequence[Job]") -> _Facts:
+    return [{name: getattr(job, name) for name in ("name", "state", "counts", "told")} for job in jobs]
+
+
+def _table(jobs: _Facts) -> str:
+    return render("jobs", jobs=jobs[:SHOWN], more=max(0, len(jobs) - SHOWN))
+
+
+def _line(job: dict[str, Any]) -> str:
+    counts = job["counts"]
     failed = f" ({counts['errored']} failed)" * (counts["errored"] > 0)
-    return done, total, f"{clean(job.name, 120)} {done}/{total}{failed}"
+    return f"{clean(job['name'], 120)} {counts['completed']}/{counts['total']}{failed}"
 
 
-def _line(jobs: "Sequence[Job]") -> str:
-    return "  ".join(_step(job)[2] for job in jobs)
+def _text(jobs: _Facts) -> str:
+    return "  ".join(map(_line, jobs))
 
 
 @contextlib.contextmanager
-def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
+def _notebook(jobs: _Facts) -> Iterator[_Draw]:
     """Show a widget, with HTML for front ends that have none; what stays in the notebook is the HTML alone."""
     import ipywidgets as ipw
     from IPython.display import display
@@ -71,48 +79,45 @@ def _notebook(jobs: "Sequence[Job]") -> Iterator[_Draw]:
     model = {"version_major": 2, "version_minor": 0, "model_id": progress.model_id}
     view = {"application/vnd.jupyter.widget-view+json": model}
 
-    def picture() -> dict[str, Any]:
-        progress.value = table(jobs)
-        return {"text/html": progress.value, "text/plain": _line(jobs)}
+    still: dict[str, Any] = {}
 
-    shown = [picture()]
-    handle = display(shown[0] | view, raw=True, display_id=True)
+    def picture(jobs: _Facts) -> dict[str, Any]:
+        progress.value = _table(jobs)
+        still.update({"text/html": progress.value, "text/plain": _text(jobs)})
+        return still | view
 
-    def draw() -> None:
-        if (fresh := picture()) != shown[0]:
-            shown[0] = fresh
-            handle.update(fresh | view, raw=True)
-
+    handle = display(picture(jobs), raw=True, display_id=True)
     try:
-        yield draw
+        yield lambda jobs: handle.update(picture(jobs), raw=True)
     finally:
-        handle.update(picture(), raw=True)
+        handle.update(still, raw=True)
         for widget in (progress, progress.layout, progress.style):  # a saved notebook needs no model
             widget.close()
 
 
 @contextlib.contextmanager
-def _bars(jobs: "Sequence[Job]") -> Iterator[_Draw]:
+def _bars(jobs: _Facts) -> Iterator[_Draw]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     with Progress(TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()) as bars:
-        tasks = [(job, bars.add_task(job.name, total=None)) for job in jobs]
+        for job in jobs:
+            bars.add_task(_line(job), total=None)
 
-        def draw() -> None:
-            for job, task in tasks:
-                done, total, told = _step(job)
-                bars.update(task, completed=done, total=total or None, description=f"{told}, {job.state}")
+        def draw(jobs: _Facts) -> None:
+            for task, job in zip(bars.task_ids, jobs, strict=True):
+                done, total = job["counts"]["completed"], job["counts"]["total"]
+                bars.update(task, completed=done, total=total or None, description=f"{_line(job)}, {job['state']}")
 
         yield draw
 
 
 @contextlib.contextmanager
-def _lines(jobs: "Sequence[Job]") -> Iterator[_Draw]:
-    shown = [""]
+def _lines(_: _Facts) -> Iterator[_Draw]:
+    printed = [""]
 
-    def draw() -> None:
-        if (said := _line(jobs)) != shown[0]:
-            shown[0] = said
-            print(said, flush=True)  # noqa: T201 - the progress that was asked for
+    def draw(jobs: _Facts) -> None:
+        if (text := _text(jobs)) != printed[-1]:
+            printed.append(text)
+            print(text, flush=True)  # noqa: T201 - the progress that was asked for
 
     yield draw

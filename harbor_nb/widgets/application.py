@@ -24,9 +24,11 @@ class App(Panel):
     def __init__(self, jobs: str | Path = "jobs", tasks: str | Path | None = None) -> None:
         self._folder = Path(jobs)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.launcher = JobLauncher(tasks, jobs, on_launch=self._launched)
+        self.launcher = JobLauncher(tasks, jobs)
+        self.launcher.observe(self._launched, "jobs")
         self.credentials = CredentialsPanel()
         self.monitor = JobMonitor()
+        self._stills = self.monitor._stills
         self.results = ResultsExplorer(None)
         self.comparison = CompareView(None)
         parts = [self.launcher, self.credentials, self.monitor, self.results, self.comparison]
@@ -36,8 +38,8 @@ class App(Panel):
         self._code.layout.display = "none"  # each part shows its own line
         self._show_code(call("app", str(jobs), **({"tasks": str(tasks)} if tasks else {})))
 
-    def _launched(self, jobs: Any) -> None:
-        self.monitor.watch(jobs)
+    def _launched(self, change: Any) -> None:
+        self.monitor.watch(change["new"])
         self._tabs.selected_index = _TABS.index("Monitor")
 
     def _opened(self, index: int) -> None:
@@ -46,12 +48,6 @@ class App(Panel):
             self.results.show(self._folder)
         elif _TABS[index] == "Compare":
             self.comparison.show(self._folder)
-
-    def _picture(self) -> dict[str, Any]:
-        return self.monitor._picture()
-
-    def __repr__(self) -> str:
-        return f"App(jobs={str(self._folder)!r})"
 
 
 def app(jobs: str | Path = "jobs", tasks: str | Path | None = None) -> App:

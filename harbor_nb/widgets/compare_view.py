@@ -8,7 +8,7 @@ import traitlets as t
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
-from harbor_nb.widgets.parts import TrialsPanel, wrap
+from harbor_nb.widgets.parts import TrialsPanel, call, wrap
 
 FACTORS = ("environment", "agent", "model", "job")
 
@@ -39,6 +39,7 @@ class CompareView(TrialsPanel):
         )
         self._again = self._button("Refresh", "Read the jobs again", lambda: self.show(self._source))
         self._shown, self._plot = ipw.HTML(), ipw.HTML().add_class("hnb-picture")
+        self._stills = [self._shown]
         self._by.observe(lambda _: self._opened(), "value")
         self._follow(self.refresh, self._by, self._baseline, self._margin)
         controls = wrap(self._by, self._baseline, self._margin, self._again)
@@ -49,7 +50,7 @@ class CompareView(TrialsPanel):
         from harbor_nb.results.comparison import compare
 
         turn, (by, baseline, margin) = self._next(self._by, self._baseline, self._margin)
-        line = self._spelled("compare", by=by, baseline=baseline, margin=margin if margin != 0.05 else None)
+        line = call("compare", self._trials_code, by=by, baseline=baseline, margin=margin if margin != 0.05 else None)
         try:
             made = compare(self._all, by=by, baseline=baseline, margin=margin)
             shown, plot = made._repr_html_(), made.plot().svg
@@ -68,13 +69,3 @@ class CompareView(TrialsPanel):
                 self._baseline.options = [("automatic", None), *((clean(level, 80), level) for level in levels)]
                 first = 0 if "docker" in levels or not levels else 1
                 self._baseline.index = levels.index(chosen) + 1 if chosen in levels else first
-
-    def _picture(self) -> dict[str, Any]:
-        table = getattr(self.comparison, "table", None)
-        if table is None:
-            return {"columns": [], "rows": [], "text": self.about}
-        told = table.reset_index().astype(str)
-        return {"columns": list(told), "rows": told.to_numpy().tolist(), "text": str(self.comparison)}
-
-    def __repr__(self) -> str:
-        return f"CompareView(by={self._by.value!r})"

@@ -7,13 +7,11 @@ import ipywidgets as ipw
 
 from harbor_nb._display import render
 from harbor_nb._redaction import redactor
+from harbor_nb.backends.catalog import RECORDS
+from harbor_nb.backends.readiness import check
+from harbor_nb.credentials import load_env, save_env
 from harbor_nb.errors import CredentialsError
 from harbor_nb.widgets.parts import Panel, Secret, call, wrap
-
-_ACTIONS = [
-    ["use", "Use in this session", "Set it in this kernel only; jobs launched from here get it"],
-    ["save", "Save to .env", "Write it to the .env file, readable by you alone, and load it"],
-]
 
 
 class CredentialsPanel(Panel):
@@ -34,20 +32,22 @@ class CredentialsPanel(Panel):
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._path = path
         self._table = ipw.HTML()
-        self._secret = Secret(actions=_ACTIONS)
+        self._stills = [self._table]
+        cloud = {name: record for name, record in RECORDS.items() if record.credentials}
+        names = {name for record in cloud.values() for group in record.credentials for name in group}
+        names |= {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"}
+        first = next((name for record in cloud.values() for name in record.missing()), "")
+        self._secret = Secret(names=sorted(names), name=first)
         self._secret.on_msg(self._typed)
         load = self._button("Load .env", "Load the .env file again", self.refresh)
         live = self._button("Check live", "Try the keys of the chosen environment now", self.check_live)
-        self._which = ipw.Dropdown(description="Environment", options=[])
+        self._which = ipw.Dropdown(description="Environment", options=list(cloud))
         self._answer = ipw.HTML()
         super().__init__(self._table, self._secret, wrap(load, self._which, live), self._answer)
-        self._names()
         self.refresh()
 
     def refresh(self) -> None:
         """Load the `.env` file again and show what is in force."""
-        from harbor_nb.credentials import load_env
-
         self._show_code(call("load_env", *([str(self._path)] if self._path else [])))
         try:
             self._table.value = load_env(self._path)._repr_html_()
@@ -56,50 +56,24 @@ class CredentialsPanel(Panel):
 
     def check_live(self) -> None:
         """Try the chosen environment's keys against the vendor now."""
-        from harbor_nb.backends.readiness import check
-
         name = self._which.value
         self._show_code(call("check", name, live=True))
         self._say(f"Asking {name} …")
-
         self._answer.value = check(name, live=True)._repr_html_()
         self._say("")
 
-    def _names(self) -> None:
-        from harbor_nb.backends.catalog import RECORDS
-
-        cloud = {name: record for name, record in RECORDS.items() if record.credentials}
-        self._which.options = list(cloud)
-        self._which.value = next(iter(cloud))
-        names = {name for record in cloud.values() for group in record.credentials for name in group}
-        self._secret.names = sorted(names | {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"})
-        self._secret.name = next((name for record in cloud.values() for name in record.missing()), "")
-
     def _typed(self, _: Any, message: dict[str, Any], __: Any) -> None:
-        from harbor_nb.credentials import save_env
-
         name, value = str(message.get("name", "")).strip(), str(message.pop("value", "") or "").strip()
-        if not name.isidentifier() or not value:
-            self._say("Give a name such as DAYTONA_API_KEY, and a value.", "error")
-            return
-        redactor.remember(name, value)
-        line, said = f'os.environ["{name}"] = getpass()', "this session, until the kernel ends; not in a file"
-        try:
+        with self._telling():
+            if not name.isidentifier() or not value:
+                raise CredentialsError("Give a name such as DAYTONA_API_KEY, and a value.")
+            redactor.remember(name, value)
             if message.get("action") == "save":
                 said = f"{os.path.relpath(save_env({name: value}, self._path))} and in this session"
                 line = f'harbor_nb.save_env({{"{name}": getpass()}}); harbor_nb.load_env()'
             else:
                 os.environ[name] = value
-        except CredentialsError as error:
-            self._say(str(error), "error")
-            return
-        self.refresh()
-        self._show_code(line)
-        self._say(f"{name} is in {said}.", "done")
-
-    def _picture(self) -> dict[str, Any]:
-        names = [name for name in self._secret.names if os.environ.get(name)]
-        return {"columns": ["credential", "state"], "rows": [[name, "set"] for name in names], "text": self.about}
-
-    def __repr__(self) -> str:
-        return "CredentialsPanel()"
+                said, line = "this session, until the kernel ends; not in a file", f'os.environ["{name}"] = getpass()'
+            self.refresh()
+            self._show_code(line)
+            self._say(f"{name} is in {said}.", "done")

@@ -9,6 +9,8 @@ import ipywidgets as ipw
 import traitlets as t
 
 from harbor_nb._display import render
+from harbor_nb.backends.catalog import RECORDS, environments, record
+from harbor_nb.backends.readiness import check
 from harbor_nb.widgets.parts import Panel, call, wrap
 
 
@@ -33,7 +35,7 @@ class EnvironmentPicker(Panel):
         self._multiple = multiple
         self._boxes: dict[str, ipw.Checkbox] = {}
         self._facts: dict[str, ipw.HTML] = {}
-        self._records: dict[str, dict[str, Any]] = {}
+        self._found: dict[str, Any] = {}
         self._list = ipw.VBox().add_class("hnb-envs")
         self._more = ipw.Accordion([ipw.VBox().add_class("hnb-envs")], titles=["More that Harbor knows"])
         live = self._button("Check live", "Ask the engine or the vendor's API now", self.check_live)
@@ -46,25 +48,21 @@ class EnvironmentPicker(Panel):
 
     def refresh(self) -> None:
         """Look again at what is installed and which keys are set."""
-        from harbor_nb.backends.catalog import RECORDS
-        from harbor_nb.backends.readiness import check
-
-        names = list(dict.fromkeys((*RECORDS, *self._records, *self.value)))
+        names = list(dict.fromkeys((*RECORDS, *self._found, *self.value)))
         with ThreadPoolExecutor() as pool:
-            for name, found in zip(names, pool.map(check, names), strict=True):
-                self._records[name] = _told(name, found, live=False)
+            self._found = dict(zip(names, pool.map(check, names), strict=True))
         self._list.children = [self._row(name) for name in names]
-        self._guide.value = render("widgets_environment_guide", records=[self._records[n] for n in RECORDS])
+        self._stills = [self._facts[name] for name in names]
+        self._guide.value = render("widgets_environment_guide", records=RECORDS.values())
         self._show_choice()
 
     def _show_others(self) -> None:
         """Ask Harbor's own check of every other environment: some seconds, so only when they are wanted."""
-        from harbor_nb.backends.catalog import environments
-
         self._more.children[0].children = [ipw.Label("Asking Harbor …")]
-        others: list[Any] = [row for row in environments().itertuples() if row.name not in self._records]
-        self._records |= {row.name: _told(row.name, row, live=False) for row in others}
-        self._more.children[0].children = [self._row(row.name) for row in others]
+        rows = [row for row in environments().itertuples() if row.name not in self._found]
+        others = {str(row.name): row for row in rows}
+        self._found |= others
+        self._more.children[0].children = [self._row(name) for name in others]
 
     def check_live(self) -> None:
         """Ask the engines and vendors of the chosen environments, side by side, without blocking the kernel."""
@@ -74,9 +72,7 @@ class EnvironmentPicker(Panel):
             self._behind(partial(self._ask, name))
 
     def _ask(self, name: str) -> None:
-        from harbor_nb.backends.readiness import check
-
-        self._records[name] = _told(name, check(name, live=True), live=True)
+        self._found[name] = check(name, live=True)
         self._draw(name)
         self._update_snapshot()
 
@@ -89,9 +85,8 @@ class EnvironmentPicker(Panel):
         return ipw.HBox([self._boxes[name], self._facts[name]]).add_class("hnb-env")
 
     def _draw(self, name: str, state: str | None = None) -> None:
-        record = self._records[name]
-        ready = "ready" if record.get("ready") else "not ready"
-        self._facts[name].value = render("widgets_environment", record=record, state=state or ready)
+        told = {"record": record(name), "found": self._found[name], "state": state}
+        self._facts[name].value = render("widgets_environment", **told)
 
     def _toggle(self, name: str, on: bool) -> None:
         others = tuple(other for other in self.value if other != name) if self._multiple else ()
@@ -102,25 +97,3 @@ class EnvironmentPicker(Panel):
         for name, box in self._boxes.items():
             box.value = name in self.value
         self._show_code("; ".join(call("check", name) for name in self.value) or call("environments"))
-
-    def _picture(self) -> dict[str, Any]:
-        from harbor_nb.backends.catalog import RECORDS
-
-        rows = [
-            [name, "ready" if r.get("ready") else "not ready", r.get("reason"), r.get("fix")]
-            for name, r in self._records.items()
-            if name in RECORDS or name in self.value
-        ]
-        chosen = f"Chosen: {', '.join(self.value) or 'none'}"
-        return {"columns": ["environment", "readiness", "reason", "fix"], "rows": rows, "text": chosen}
-
-    def __repr__(self) -> str:
-        return f"EnvironmentPicker(value={list(self.value)})"
-
-
-def _told(name: str, found: Any, live: bool) -> dict[str, Any]:
-    from harbor_nb.backends.catalog import record
-
-    one = record(name)
-    readiness = {"ready": found.ready, "reason": found.reason, "fix": found.fix, "live": live}
-    return one._asdict() | {"credentials": one.choices, "needs_key": one.needs_key, **readiness}

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,17 @@ import traitlets as t
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
+from harbor_nb.running.handles import attach
 from harbor_nb.widgets.parts import Panel, Pulse, call, wrap
-from harbor_nb.widgets.table import Table, clean_cells
-from harbor_nb.widgets.watching import FINAL, Watch, known
+from harbor_nb.widgets.table import Table, shown
+from harbor_nb.widgets.watching import Watch
 
 _TICK_SEC = 0.5
 _PICTURE_TICKS = 10  # the saved picture is drawn anew every so many ticks
-COLUMNS = [
-    {"label": "trial", "width": "minmax(20em, 3fr)"},
-    {"label": "task", "width": "minmax(11em, 1.5fr)"},
-    {"label": "agent", "width": "minmax(6em, 1fr)"},
-    {"label": "state", "kind": "state", "width": "11em"},
-    {"label": "reward", "kind": "num", "width": "6em"},
-    {"label": "time", "kind": "since", "width": "8em"},
-    {"label": "message", "width": "minmax(10em, 2fr)"},
-]
+_COLUMNS = {
+    "trial": "key", "task": "long", "agent": "text", "state": "state", "reward": "num", "time": "since",
+    "message": "long",
+}  # fmt: skip
 
 
 class JobMonitor(Panel):
@@ -52,18 +49,19 @@ class JobMonitor(Panel):
         self._pulse = Pulse()
         self._bars = ipw.HTML()
         self._faults = ipw.HTML()
-        self._table = Table(columns=COLUMNS, label="Trials", noun="trial", empty="No trial has started yet")
-        self._which = ipw.Dropdown(description="Job", layout=ipw.Layout(width="22em", display="none"))
-        self._cancel = ipw.Button(tooltip="Stop gracefully; sandboxes are removed", icon="stop")
-        self._resume = ipw.Button(tooltip="Run what is missing, was cancelled or failed", icon="play")
+        columns = [{"label": label, "kind": kind} for label, kind in _COLUMNS.items()]
+        self._table = Table(columns=columns, label="Trials", noun="trial", empty="No trial has started yet")
+        self._stills = [self._bars, self._faults, self._table]
+        self._which = ipw.Dropdown(description="Job", layout={"width": "22em"})
+        cancel, resume = partial(self._act, "cancel"), partial(self._act, "resume", retry="failed")
+        self._cancel = self._button("", "Stop gracefully; sandboxes are removed", cancel, icon="stop")
+        self._resume = self._button("", "Run what is missing, was cancelled or failed", resume, icon="play")
         self._kind = ipw.ToggleButtons(options=["agent", "verifier", "trial"], description="Log")
         self._log = ipw.HTML()
-        self._detail = ipw.VBox([self._kind, self._log], layout=ipw.Layout(display="none"))
+        self._detail = ipw.VBox([self._kind, self._log], layout={"display": "none"})
         actions = wrap(self._which, self._cancel, self._resume, self._pulse)
         self._body = ipw.VBox([actions, self._faults, self._table, self._detail])
         super().__init__(self._bars, self._body)
-        self._cancel.on_click(lambda _: self._act("cancel"))
-        self._resume.on_click(lambda _: self._act("resume"))
         t.link((self._table, "selected"), (self, "selected"))
         self.observe(lambda _: self._show_log(), "selected")
         self._kind.observe(lambda _: self._show_log(), "value")
@@ -73,16 +71,17 @@ class JobMonitor(Panel):
     def watch(self, jobs: Any = None) -> None:
         """Watch other jobs from now on."""
         self.stop()
-        found = _jobs(jobs)
-        self._watches = [Watch(job) for job in found]
-        self._cells: dict[str, list[Any]] = {}
-        self._at: dict[str, tuple[Watch, str]] = {}
+        if jobs is None or isinstance(jobs, str) or not hasattr(jobs, "__iter__"):
+            jobs = attach() if jobs is None else [jobs]
+        self._watches = [Watch(attach(job)) for job in jobs]
+        self._cells: dict[tuple[Watch, str], list[Any]] = {}
+        self._at: dict[str, tuple[Watch, str]] = {}  # by the key as the browser names it
         names = [watch.name for watch in self._watches]
         self._which.options = names if len(names) == 1 else ["all", *names]
         self._which.value = self._which.options[0]
         self._name_buttons()
         self._body.layout.display, self._which.layout.display = ("" if len(names) > n else "none" for n in (0, 1))
-        paths = [_short(job.path) for job in found]
+        paths = [_short(watch.job.path) for watch in self._watches]
         self._show_code(call("attach", *paths) if len(paths) < 2 else call("JobMonitor", paths))
         self._tick(0)
         stop = self._stop = threading.Event()
@@ -102,52 +101,44 @@ class JobMonitor(Panel):
     @property
     def done(self) -> bool:
         """Whether every job has come to its end."""
-        return all(watch.state in FINAL for watch in self._watches)
+        return all(watch.ended for watch in self._watches)
 
     def _keep_looking(self, stop: threading.Event) -> None:
         number, pause = 0, _TICK_SEC
         while not stop.wait(pause) and not self.done:
             number += 1
             started = time.thread_time()
-            try:
+            with self._telling():  # one bad look must not end the watching
                 self._tick(number)
-            except Exception as error:  # noqa: BLE001 - one bad look must not end the watching
-                self._say(f"{type(error).__name__}: {error}", "error")
             pause = max(_TICK_SEC, 25 * (time.thread_time() - started))  # 4 % of a core at most
 
     def _tick(self, number: int) -> None:
-        changed = [watch.look() for watch in self._watches]
-        if any(changed) or number == 0:
-            self._draw()
-        if any(changed) or number % 4 == 0 or self.done:
-            self._pulse.beat(final=self.done)
+        self._draw([(watch, trial) for watch in self._watches for trial in watch.look()])
+        self._pulse.beat(final=self.done)
         if number % 2 == 0 and self.selected and not self.done:
             self._show_log()
         if number % _PICTURE_TICKS == 0 or self.done:
             self._table.keep()
             self._update_snapshot()
 
-    def _draw(self) -> None:
-        faults, fresh = Counter[Any](), []
-        for watch in self._watches:
-            touched, watch.touched = watch.touched, {}
-            fresh += [(watch, trial, self._row(watch, trial)) for trial in touched]
-            for row in watch.rows.values():
-                if row["exception"] and row["exception"] != "CancelledError":
-                    faults[known(row["exception"], row["message"], watch.environment) or row["exception"]] += 1
-        keys = clean_cells([cells[0] for _, _, cells in fresh])  # as the browser will name them
-        self._at |= {key: (watch, trial) for key, (watch, trial, _) in zip(keys, fresh, strict=True)}
-        self._cells |= {cells[0]: cells for _, _, cells in fresh}
+    def _draw(self, changed: list[tuple[Watch, str]]) -> None:
+        for watch, trial in changed:
+            if trial in watch.rows:
+                self._cells[watch, trial] = cells = self._row(watch, trial)
+                self._at[shown(cells[0])] = (watch, trial)
+            else:
+                self._cells.pop((watch, trial), None)
         self._table.show(list(self._cells.values()))
         self._bars.value = render("widgets_jobs", jobs=self._watches)
+        faults = sum((watch.faults() for watch in self._watches), Counter[Any]())
         self._faults.value = render("widgets_faults", faults=faults.most_common(5))
-        self._cancel.disabled = all(watch.state in FINAL for watch in self._watches)
-        undone = [watch.counts() for watch in self._watches if watch.state in FINAL]
+        self._cancel.disabled = self.done
+        undone = [watch.counts() for watch in self._watches if watch.ended]
         self._resume.disabled = not any(count["pending"] or count["unscored"] for count in undone)
 
     def _row(self, watch: Watch, trial: str) -> list[Any]:
         row = watch.rows[trial]
-        spent = row["since"] if row["seconds"] is None else _seconds(row["seconds"])
+        spent = row["since"] if row["seconds"] is None else row["seconds"]
         said = ": ".join(part for part in (row["exception"], row["message"]) if part)
         key = f"{trial} · {watch.name}" if len(self._watches) > 1 else trial
         task = str(row["task"] or "").rpartition("/")[2]
@@ -163,59 +154,28 @@ class JobMonitor(Panel):
         self._cancel.description, self._resume.description = f"Cancel {what}", f"Resume {what}"
         self._table.label = f"Trials of {what}"
 
-    def _act(self, verb: str) -> None:
+    def _act(self, verb: str, **options: Any) -> None:
         again = verb == "resume"
         (self._resume if again else self._cancel).disabled = True
-        wanted = [watch for watch in self._chosen() if (watch.state in FINAL) == again]
-        options = {"retry": "failed"} if again else {}
+        wanted = [watch for watch in self._chosen() if watch.ended == again]
         line = call(verb, **options).removeprefix("harbor_nb")
         self._show_code("; ".join(call("attach", _short(watch.job.path)) + line for watch in wanted))
         self._say(f"{'Resuming' if again else 'Cancelling'} {', '.join(watch.name for watch in wanted)} …")
-
-        def work() -> None:
-            for watch in wanted:
-                getattr(watch.job, verb)(**options)
-            doubts = "; ".join(filter(None, (watch.job.told for watch in wanted)))
-            self._say("Resumed." if again else f"Cancelled; {doubts or 'nothing of it is left'}.", "done")
-            if again:
-                self.watch([watch.job for watch in self._watches])
-
-        self._behind(work)
+        for watch in wanted:
+            getattr(watch.job, verb)(**options)
+        doubts = "; ".join(filter(None, (watch.job.told for watch in wanted)))
+        self._say("Resumed." if again else f"Cancelled; {doubts or 'nothing of it is left'}.", "done")
+        if again:
+            self.watch([watch.job for watch in self._watches])
 
     def _show_log(self) -> None:
         watch, trial = self._at.get(self.selected, (None, ""))
         self._detail.layout.display = "" if watch else "none"
-        if watch is None:
-            return
-        text = ""
-        with suppress(OSError, HarborNbError):
-            text = str(watch.job.trial(trial).log(self._kind.value, 200))
-        self._log.value = render("widgets_log", name=f"{trial}, {self._kind.value} log", text=text[-60_000:])
-
-    def _picture(self) -> dict[str, Any]:
-        lines = [", ".join([f"{w.name}: {w.state}", *w.labels, str(w.counts())]) for w in self._watches]
-        rows = [row[:6] for row in self._table.rows[:200]]
-        columns = [column["label"] for column in COLUMNS[:6]]
-        text = "; ".join(lines).replace("{", "").replace("}", "").replace("'", "") or "No job lives"
-        return {"columns": columns, "rows": rows, "text": text}
-
-    def __repr__(self) -> str:
-        jobs = ", ".join(f"{watch.name}: {watch.state}" for watch in self._watches)
-        return f"JobMonitor({jobs or 'no job'})"
-
-
-def _jobs(jobs: Any) -> list[Any]:
-    from harbor_nb.running.handles import attach
-
-    if jobs is None:
-        return list(attach())
-    if isinstance(jobs, str) or not hasattr(jobs, "__iter__"):
-        jobs = [jobs]
-    return [job if hasattr(job, "counts") else attach(job) for job in jobs]
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
+        if watch:
+            text = ""
+            with suppress(OSError, HarborNbError):
+                text = str(watch.job.trial(trial).log(self._kind.value, 200))
+            self._log.value = render("widgets_log", name=f"{trial}, {self._kind.value} log", text=text[-60_000:])
 
 
 def _short(path: Any) -> str:

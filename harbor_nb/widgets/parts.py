@@ -1,27 +1,24 @@
 """What every widget is made of: a panel with a title and its line of Python, a long table, a field for a secret."""
 
 import json
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import ipywidgets as ipw
 import traitlets as t
+from markupsafe import Markup
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
 
 _HERE = Path(__file__).parent
-
-
-@cache
-def theme_text() -> str:
-    """Return the style sheet that all widgets share."""
-    return (_HERE / "theme.css").read_text(encoding="utf-8")
+_STYLE = f"<style>{(_HERE / 'theme.css').read_text(encoding='utf-8')}</style>"
 
 
 class Secret(anywidget.AnyWidget):
@@ -30,7 +27,6 @@ class Secret(anywidget.AnyWidget):
     _esm = _HERE / "secret.js"
     names = t.List(t.Unicode()).tag(sync=True)
     name = t.Unicode("").tag(sync=True)
-    actions: t.List[list[str]] = t.List().tag(sync=True)
 
 
 class Pulse(anywidget.AnyWidget):
@@ -52,12 +48,13 @@ class Panel(ipw.VBox):
     title = ""
     about = ""
     _turn = 0
+    _stills: Sequence[Any] = ()  # the parts that the static picture shows, each with its HTML as `value`
 
     def __init__(self, *children: ipw.Widget) -> None:
         self._lock = threading.Lock()
         self._code = ipw.HTML()
         self._says = ipw.HTML()
-        style = ipw.HTML(f"<style>{theme_text()}</style>", layout=ipw.Layout(display="none"))
+        style = ipw.HTML(_STYLE, layout={"display": "none"})
         heading = ipw.HTML(render("widgets_title", title=self.title, about=self.about))
         for part, name in ((self._says, "hnb-status"), (heading, "hnb-title")):
             part.add_class(name)
@@ -93,15 +90,21 @@ class Panel(ipw.VBox):
             self._turn += 1
             return self._turn, [field.value for field in fields]
 
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell an error in the panel: the end of a thread would be silent, and a traceback is for no reader of it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - as above
+            kind = "" if isinstance(error, HarborNbError) else f"{type(error).__name__}: "
+            self._say(f"{kind}{error}", "error")
+
     def _behind(self, work: Callable[[], Any]) -> threading.Thread:
         """Do `work` in a thread, so that the kernel stays free; an error is told in the panel."""
 
         def run() -> None:
-            try:
+            with self._telling():
                 work()
-            except Exception as error:  # noqa: BLE001 - a thread's end would be silent
-                kind = "" if isinstance(error, HarborNbError) else f"{type(error).__name__}: "
-                self._say(f"{kind}{error}", "error")
 
         thread = threading.Thread(target=run, daemon=True, name=f"harbor_nb {type(self).__name__}")
         thread.start()
@@ -109,20 +112,14 @@ class Panel(ipw.VBox):
 
     def snapshot(self) -> str:
         """Return the state as static HTML, for front ends without widgets and for the saved notebook."""
-        return render("widgets_snapshot", title=self.title, as_of=_now(), body=self._picture(), code=self.code)
-
-    def _picture(self) -> dict[str, Any]:
-        return {"columns": [], "rows": [], "text": self.about}
+        parts = [Markup(part.value) for part in self._stills]  # noqa: S704 - made by our templates, which escape
+        return render("widgets_snapshot", title=self.title, as_of=_now(), about=self.about, parts=parts, code=self.code)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
+        return f"<{type(self).__name__}: {clean(self.code, 400)}>"
 
     def _repr_markdown_(self) -> str:
-        body = self._picture()
-        head = [str(column) for column in body["columns"]]
-        cells = [[clean(cell, 60).replace("|", "\\|") for cell in row] for row in body["rows"][:20]]
-        table = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *cells]] if head else []
-        return "\n".join([f"**{self.title}** as of {_now()}", "", *table, "", clean(body["text"], 500)])
+        return f"**{self.title}** as of {_now()}: {self.about}\n\n    {clean(self.code, 2000)}"
 
     def _repr_html_(self) -> str:
         return self.snapshot()
@@ -165,13 +162,10 @@ class TrialsPanel(Panel):
         from harbor_nb.results.frames import trials as read
 
         self._source, given = trials, hasattr(trials, "columns")
-        try:
+        with self._telling():
             self._all = trials if given else read(trials)
-        except HarborNbError as error:
-            self._say(str(error), "error")
-            return
-        self._opened()
-        self.refresh()
+            self._opened()
+            self.refresh()
 
     def refresh(self) -> None:
         """Draw anew with the settings as they stand."""
@@ -179,11 +173,10 @@ class TrialsPanel(Panel):
     def _opened(self) -> None:
         """Take over what the trials offer to choose from."""
 
-    def _spelled(self, function: str, **told: Any) -> str:
-        """The line of Python, in which a frame is `trials`."""
-        if hasattr(self._source, "columns"):
-            return call(function, None, **told).replace("(None", "(trials", 1)
-        return call(function, str(self._source), **told)
+    @property
+    def _trials_code(self) -> "Code":
+        """What stands for the trials in a line of Python, in which a frame is `trials`."""
+        return Code("trials" if hasattr(self._source, "columns") else literal(self._source))
 
 
 def wrap(*children: ipw.Widget) -> ipw.HBox:
@@ -195,11 +188,19 @@ def _now() -> str:
     return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
+class Code(str):
+    """Python that stands for itself in a line."""
+
+    __slots__ = ()
+
+
 def literal(value: Any) -> str:
     """Return a value as a person would type it in Python."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list | tuple):
+    if isinstance(value, Code):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return json.dumps(os.fspath(value), ensure_ascii=False)
+    if isinstance(value, Sequence):
         inner = ", ".join(literal(item) for item in value)
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
     return repr(value)

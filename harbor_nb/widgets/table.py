@@ -9,35 +9,27 @@ from typing import Any
 import anywidget
 import traitlets as t
 
-from harbor_nb._display import clean
+from harbor_nb._display import clean, render
 
 _HERE = Path(__file__).parent
-_BREAK = "\ue000"  # a private character that joins cells, so that thousands are cleaned in one call
 CELL = 300  # characters of a cell that travel to the browser
 
 
-def clean_cells(cells: Sequence[Any]) -> list[Any]:
-    """Return cells ready to be shown: numbers as they are, text redacted, one line, bounded; missing as None."""
-    if not cells:
-        return []
-    text = [cell.replace(_BREAK, "") if isinstance(cell, str) else "" for cell in cells]
-    shown = iter(clean(_BREAK.join(text)).split(_BREAK))
-    result: list[Any] = []
-    for cell, words in zip(cells, shown, strict=True):
-        if isinstance(cell, str):
-            result.append(words[:CELL].replace("\n", " "))
-        elif cell is None or type(cell).__name__ in ("NAType", "NaTType") or cell != cell:  # noqa: PLR0124 - NaN
-            result.append(None)
-        else:
-            result.append(cell if isinstance(cell, bool | int | float) else clean(cell, CELL))
-    return result
+def shown(cell: Any) -> Any:
+    """Return a cell ready to be shown: a number as it is, text redacted, in one line, bounded; missing as None."""
+    if isinstance(cell, str):
+        return clean(cell)[:CELL].replace("\n", " ")
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType") or cell != cell:  # noqa: PLR0124 - NaN
+        return None
+    return cell if isinstance(cell, bool | int | float) else clean(cell, CELL)
 
 
 class Table(anywidget.AnyWidget):
     """A table of any length that sends the browser only what changed.
 
     Args:
-        columns: a dict each: `label`, `kind` (text, state, num, sec or since), `width` (CSS); the first is the key.
+        columns: a dict each: `label`, and `kind` (key, text, long, state, num, sec, or since: seconds, or the moment
+            when it began in epoch seconds); the first is the key.
         label: what a screen reader calls it.
 
     Example:
@@ -70,6 +62,11 @@ class Table(anywidget.AnyWidget):
         """The rows as the browser has them."""
         return self._rows
 
+    @property
+    def value(self) -> str:
+        """The first rows as static HTML."""
+        return render("widgets_table", columns=self.columns, rows=self._rows)
+
     def show(self, rows: Sequence[Sequence[Any]]) -> int:
         """Make these the rows and send what differs from before.
 
@@ -80,26 +77,20 @@ class Table(anywidget.AnyWidget):
             The number of rows that were sent.
         """
         with self._guard:
-            before = self._raw
+            before, self._raw = self._raw, [list(row) for row in rows]
             # rows that are equal to what was shown are neither cleaned nor sent again
-            changed = [at for at, row in enumerate(rows) if at >= len(before) or row != before[at]]
-            width = len(rows[0]) if rows else 0
-            flat = clean_cells([cell for at in changed for cell in rows[at]])
-            fresh = {at: flat[n * width : (n + 1) * width] for n, at in enumerate(changed)}
-            kept, raw = self._rows, before[: len(rows)] + [[]] * (len(rows) - len(before))
+            changed = [at for at, row in enumerate(self._raw) if at >= len(before) or row != before[at]]
+            self._rows = self._rows[: len(rows)] + [[]] * (len(rows) - len(before))
+            patch = []
             for at in changed:
-                raw[at] = list(rows[at])
-            self._raw = raw
-            self._rows = [fresh[at] if at in fresh else kept[at] for at in range(len(rows))]
-            if len(rows) < len(before) or (not before and rows):
+                old, new = self._rows[at], [shown(cell) for cell in rows[at]]
+                old = old or [None] * len(new)
+                self._rows[at] = new
+                patch.append([at, *(x for n, cell in enumerate(new) if cell != old[n] for x in (n, cell))])
+            if len(rows) < len(before) or (rows and not before):
                 self.keep()
                 self._send_all()
             elif changed:
-                blank = [None] * width
-                patch = []
-                for at in changed:
-                    old, new = kept[at] if at < len(kept) else blank, self._rows[at]
-                    patch.append([at, *(x for n in range(width) if new[n] != old[n] for x in (n, new[n]))])
                 self.send({"patch": patch, "now": round(time.time(), 2)})
             return len(changed)
 

@@ -13,7 +13,7 @@ def row(i):
     return [f"trial-{i}", "running" if i % 50 == 0 else "scored", i % 7 / 7, hostile[i % 5] if i < 10 else "fine"]
 rows = [row(i) for i in range(10_000)]
 columns = [{"label": "trial"}, {"label": "state", "kind": "state"}, {"label": "reward", "kind": "num"}]
-columns += [{"label": "message", "width": "minmax(20em, 3fr)"}]
+columns += [{"label": "message", "kind": "long"}]
 table = Table(columns=columns, label="Trials", noun="trial")
 table.show(rows)
 def change():

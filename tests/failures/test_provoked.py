@@ -137,6 +137,17 @@ def test_a_timeout(environment, name, phase, changes, limits, task):
     follow(job, group)
 
 
+@pytest.mark.docker
+def test_a_workdir_that_the_image_lacks(task):
+    path = task(to="tasks/hello")
+    toml = path / "task.toml"
+    toml.write_text(toml.read_text().replace("[environment]", '[environment]\nworkdir = "/nowhere"'))
+    job = run(path, "docker")
+    group = named(job, "tests-never-began", "verifier", "task")
+    restored(path, task)()
+    follow(job, group)
+
+
 AGENT = """
 import os
 from pathlib import Path

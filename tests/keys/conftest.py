@@ -27,9 +27,9 @@ def clean_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(work)
     _loading._ours.clear()
     _loading._at_start.cache_clear()
-    catalog._seen.clear()
+    catalog._frame.cache_clear()
     yield
-    catalog._seen.clear()
+    catalog._frame.cache_clear()
     _loading._ours.clear()
     os.environ.clear()
     os.environ.update(before)

@@ -198,3 +198,13 @@ def test_concurrent_use():
 def test_shown_text_keeps_its_shape():
     os.environ["E2B_API_KEY"] = "a.b*c+[d]\\e$"
     assert re.fullmatch(r"see <E2B_API_KEY>, twice <E2B_API_KEY>", redact("see a.b*c+[d]\\e$, twice a.b*c+[d]\\e$"))
+
+
+def test_a_file_of_thousands_of_keys_is_read_at_one_go(monkeypatch):
+    """No pattern of all of them is made anew for each: the work grows as the file does, and each is taken out."""
+    made = []
+    monkeypatch.setattr(re, "compile", lambda *asked, real=re.compile: made.append(asked) or real(*asked))
+    Path(".env").write_text("".join(f"MY_KEY_{i}=a-secret-value-{i:05d}\n" for i in range(5000)))
+    assert len(harbor_nb.load_env()) == 5000
+    assert len(made) < 100
+    assert redact("see a-secret-value-04321 and a-secret-value-00007") == "see <MY_KEY_4321> and <MY_KEY_7>"

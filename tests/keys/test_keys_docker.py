@@ -88,6 +88,28 @@ def test_what_is_wrong_is_its_own_reason(docker_cli, row, level, reason, fix):
     assert told.ready == (level == "warns")
 
 
+PODMAN = json.dumps({"host": {"os": "linux", "buildahVersion": "1.39.3"}, "version": {"Version": "5.4.2"}})
+COMPOSE = ("compose", 0, "Docker Compose version v2.32.4", ">>>> Executing external compose provider")
+BUILDX = ("buildx", 0, "buildah 1.39.3", "")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([COMPOSE, BUILDX], []),
+        ([BUILDX, ("compose", 125, "", "looking up compose provider failed")], ["version 2, is missing"]),
+        ([("compose", 0, "podman-compose version 1.0.6", ""), BUILDX], ["1.0.6 is too old"]),
+        ([COMPOSE, ("buildx", 125, "", "unrecognized command")], ["buildx is missing"]),
+    ],
+)
+def test_podman_in_dockers_place_is_asked_for_its_plugins(docker_cli, rows, said):
+    """It answers `docker info` in a form of its own, which lists none."""
+    docker_cli(("info", 0, PODMAN, ""), *rows)
+    found = harbor_nb.check("docker").findings
+    assert len(found) == len(said)
+    assert all(text in one.reason for text, one in zip(said, found, strict=True))
+
+
 @pytest.mark.parametrize("version", ["2.1.1", "v2.26.1", "2.26.1-4", "5.0.0", "2.40.3-desktop.1"])
 def test_compose_versions_that_do(docker_cli, version):
     docker_cli(("info", 0, info(compose=version), ""))

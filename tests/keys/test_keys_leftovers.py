@@ -241,7 +241,7 @@ def test_a_person_is_shown_the_list_and_asked(monkeypatch, capsys, vendor, answe
 
 
 def test_hostile_names_are_cleaned():
-    from harbor_nb.backends.providers.base import Found
+    from harbor_nb.backends.findings import Found
 
     row = leftovers._row(Found("e2b", "x", "\x1b[31mred", "a__env", "running", "garbage", "likely"), {})
     assert row["task"] == "red"

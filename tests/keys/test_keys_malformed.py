@@ -80,6 +80,7 @@ REFUSED = {
     "binary": (b"\x80\x81\x00\xff" * 50, "not UTF-8 text"),
     "half of UTF-16": (b"\xff\xfeA", "not UTF-8 text"),
     "too large": (b"#" * (1 << 20) + b"x", "larger than 1 MB"),
+    "too many names": (b"".join(b"N%d=1\n" % i for i in range(10_001)), "sets more than 10,000 names"),
 }
 
 

@@ -178,3 +178,13 @@ def test_what_needs_no_result_opens_none(job, monkeypatch):
     assert len(frame) == COUNT
     assert Path(frame["path"].iloc[0]).is_dir()
     assert not frame["practice"].any()
+
+
+def test_a_link_is_told_also_from_the_cache(job, tmp_path):
+    first = harbor_nb.trials(job)
+    (tmp_path / "elsewhere").mkdir()
+    (job / "linked").symlink_to(tmp_path / "elsewhere")
+    for _ in range(2):
+        frame = harbor_nb.trials(job)
+        assert frame["status"].tolist() == [*first["status"], "unreadable"]
+        assert frame["trial"].tolist() == [*first["trial"], "linked"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import harbor_nb
-from harbor_nb.results.frames._columns import TABLES, arrow_schema
+from harbor_nb.results._columns import TABLES, arrow_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 

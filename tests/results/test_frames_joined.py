@@ -12,7 +12,7 @@ import pytest
 import harbor_nb
 from harbor_nb import known_failures
 from harbor_nb.results import reading
-from harbor_nb.results.frames._columns import TABLES
+from harbor_nb.results._columns import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_TRIALS = ("rewards", "phases", "task_steps", "trajectory_steps", "artifacts")

@@ -84,7 +84,7 @@ def launched(name, tmp_path):
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("vendor", ["e2b"], indirect=True)
+@pytest.mark.parametrize("vendor", ["e2b", "modal"], indirect=True)
 def test_a_cancelled_cloud_job_names_what_its_vendor_still_has(vendor, tmp_path):
     name, _ = vendor
     job = launched(name, tmp_path)

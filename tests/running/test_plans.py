@@ -112,6 +112,7 @@ BAD = {
     "not a task folder": ({"tasks": "empty"}, "not a task folder"),
     "unknown agent": ({"agents": "oracl"}, "did you mean 'oracle'"),
     "unknown environment": ({"environments": "dokcer"}, "did you mean 'docker'"),
+    "settings for an environment": ({"environments": {"type": "docker"}}, "name, such as environments='docker'"),
     "empty task list": ({"tasks": []}, "the task list is empty"),
     "no agent": ({"agents": []}, "at least one"),
     "no attempt": ({"attempts": 0}, "at least one"),

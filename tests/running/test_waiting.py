@@ -60,7 +60,7 @@ from urllib.request import urlopen
 from harbor_nb.running import viewing
 viewing._CONTAINER, viewing._REMOTE = viewing.Path("none"), ()  # the browser is on this machine
 assert "iframe" in jobs[0].view()._repr_html_()
-((_, port),) = viewing._servers.values()
+(port,) = viewing._ports.values()
 assert "pic-local" in urlopen(f"http://127.0.0.1:{port}/api/jobs").read().decode()
 print(port, models() - before)
 """

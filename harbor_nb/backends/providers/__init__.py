@@ -1,22 +1,27 @@
-"""The vendors, one module each: ping, sandboxes, terminate. They run in a child process that can be ended.
+"""The vendors, one module each with the same verbs: ping (the cheapest call that needs a key), sandboxes, terminate.
+
+They run in a child process that can be ended.
 
 A vendor's SDK may retry for a minute, keep a refused key for the life of its process, or take seconds to import;
 none of that reaches the kernel.
 """
 
+import asyncio
+import importlib
 import os
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 from harbor_nb._display import clean
 from harbor_nb.backends.catalog import record
 from harbor_nb.backends.child import ask_child
-from harbor_nb.backends.findings import LIMIT_SEC, Finding, finding
+from harbor_nb.backends.findings import LIMIT_SEC, Finding, Found, finding, recognise
 from harbor_nb.backends.keys import where_from
-from harbor_nb.backends.providers.base import Found
 from harbor_nb.credentials._known import known
 from harbor_nb.errors import ProviderError
 
@@ -57,7 +62,7 @@ def _ask(name: str, verb: str, ids: Iterable[str], settings: Settings) -> tuple[
         own = {key for key, entry in known().items() if name in entry.environments}
         environ = {key: value for key, value in environ.items() if key not in own} | dict(settings)
     limit = LIMIT_SEC if verb == "ping" else 60.0
-    said, _, code = ask_child("harbor_nb.backends.providers.worker", [name, verb, *ids], environ, limit)
+    said, _, code = ask_child(__name__, [name, verb, *ids], environ, limit)
     last = said[-1] if said else {}
     if "value" in last:
         return last["value"], None
@@ -80,20 +85,55 @@ def _wrong(name: str, kind: str, text: str | None, environ: Mapping[str, str]) -
 
 def _reach(address: str) -> str:
     """Tell why an address that gave no answer did not: no such name, refused, or (nothing) it takes connections."""
-    told = ["vendor-unknown"]  # a name server that does not answer holds the thread for longer than there is
-    asking = threading.Thread(target=lambda: told.append(_connect(address)), daemon=True)
+    told = ["vendor-unknown"]
+
+    def connect() -> None:
+        parts = urlsplit(address)
+        try:
+            port = parts.port or (80 if parts.scheme == "http" else 443)
+            with socket.create_connection((parts.hostname or "", port), timeout=0.5):
+                told.append("")
+        except (OSError, ValueError) as error:
+            told.append("vendor-unknown" if isinstance(error, socket.gaierror) else "vendor-unreachable")
+
+    asking = threading.Thread(target=connect, daemon=True)
     asking.start()
-    asking.join(0.7)
+    asking.join(0.7)  # a name server that does not answer holds the thread for longer than there is
     return told[-1]
 
 
-def _connect(address: str) -> str:
-    parts = urlsplit(address)
+def kind_of(error: BaseException) -> str:
+    """Tell what an SDK's error means: by the status codes and names of it and of what lies beneath it."""
+    chain: list[BaseException] = [error]
+    while len(chain) < 10 and (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(deeper)
+    codes = [str(getattr(one, name, "")) for one in chain for name in ("status_code", "status")]
+    names = [kind.__name__ for one in chain for kind in type(one).__mro__]
+    return recognise("vendor-", " ".join(codes + names)) or "vendor-strange"
+
+
+async def _terminate(vendor: ModuleType, sandbox_id: str) -> str:
     try:
-        port = parts.port or (80 if parts.scheme == "http" else 443)
-        with socket.create_connection((parts.hostname or "", port), timeout=0.5):
-            return ""
-    except socket.gaierror:
-        return "vendor-unknown"
-    except (OSError, ValueError):
-        return "vendor-unreachable"
+        await vendor.terminate(sandbox_id)
+    except Exception as error:  # noqa: BLE001 - each id gets its own answer
+        kind = kind_of(error).removeprefix("vendor-")
+        return "gone already" if kind == "gone" else f"failed: {kind}, {type(error).__name__}"
+    return "terminated"
+
+
+async def _run(vendor: ModuleType, verb: str, ids: tuple[str, ...]) -> Any:
+    if verb == "ping":
+        return await vendor.ping()
+    if verb == "sandboxes":
+        return [asdict(one) async for one in vendor.sandboxes()]
+    return {one: await _terminate(vendor, one) for one in ids}
+
+
+def answers(name: str, verb: str, *ids: str) -> Iterator[dict[str, Any]]:
+    """In the child: say when the SDK is there, and then what the vendor answers."""
+    try:
+        vendor = importlib.import_module(f"harbor_nb.backends.providers.{name}")
+        yield {"asking": True}
+        yield {"value": asyncio.run(_run(vendor, verb, ids))}
+    except BaseException as error:  # noqa: BLE001 - whatever an SDK raises is an answer
+        yield {"kind": kind_of(error), "text": type(error).__name__}

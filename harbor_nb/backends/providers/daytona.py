@@ -8,9 +8,7 @@ from contextlib import asynccontextmanager
 from daytona_api_client_async import ApiClient, Configuration, SandboxApi
 
 from harbor_nb.backends.catalog import record
-from harbor_nb.backends.providers.base import Found
-
-_LIMIT_SEC = 8
+from harbor_nb.backends.findings import SDK_LIMIT_SEC, Found
 
 
 @asynccontextmanager
@@ -27,7 +25,7 @@ async def _api() -> AsyncIterator[SandboxApi]:
 async def ping() -> None:
     """List at most one sandbox."""
     async with _api() as api:
-        await api.list_sandboxes(limit=1, _request_timeout=_LIMIT_SEC)
+        await api.list_sandboxes(limit=1, _request_timeout=SDK_LIMIT_SEC)
 
 
 async def sandboxes() -> AsyncIterator[Found]:
@@ -35,7 +33,7 @@ async def sandboxes() -> AsyncIterator[Found]:
     wanted, cursor = json.dumps({"harbor.managed": "true"}), None
     async with _api() as api:
         while True:
-            page = await api.list_sandboxes(labels=wanted, cursor=cursor, _request_timeout=_LIMIT_SEC)
+            page = await api.list_sandboxes(labels=wanted, cursor=cursor, _request_timeout=SDK_LIMIT_SEC)
             for box in page.items:
                 task = box.labels.get("harbor.environment_name", "")
                 session = box.labels.get("harbor.session_id", "")
@@ -49,4 +47,4 @@ async def sandboxes() -> AsyncIterator[Found]:
 async def terminate(sandbox_id: str) -> None:
     """Delete one."""
     async with _api() as api:
-        await api.delete_sandbox(sandbox_id, _request_timeout=_LIMIT_SEC)
+        await api.delete_sandbox(sandbox_id, _request_timeout=SDK_LIMIT_SEC)

@@ -7,7 +7,7 @@ import docker
 from docker.client import DockerClient
 
 from harbor_nb.backends.docker_engine import endpoint
-from harbor_nb.backends.providers.base import Found
+from harbor_nb.backends.findings import SDK_LIMIT_SEC, Found
 
 _PROJECT = "com.docker.compose.project"
 
@@ -15,8 +15,10 @@ _PROJECT = "com.docker.compose.project"
 def _client() -> DockerClient:
     address = endpoint()
     if address.startswith(("unix://", "npipe://")):
-        return DockerClient(base_url=address, timeout=8)
-    return docker.from_env(timeout=8, use_ssh_client=True)  # the context's certificates are the package's to find
+        return DockerClient(base_url=address, timeout=SDK_LIMIT_SEC)
+    return docker.from_env(
+        timeout=SDK_LIMIT_SEC, use_ssh_client=True
+    )  # the context's certificates are the package's to find
 
 
 async def ping() -> None:

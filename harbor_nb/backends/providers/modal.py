@@ -6,7 +6,7 @@ from typing import Any
 import modal
 from modal.config import config
 
-from harbor_nb.backends.providers.base import Found
+from harbor_nb.backends.findings import Found
 
 
 async def ping() -> None:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 from runloop_api_client import AsyncRunloop
 
-from harbor_nb.backends.providers.base import Found
+from harbor_nb.backends.findings import SDK_LIMIT_SEC, Found
 
 
 def _client() -> AsyncRunloop:
-    return AsyncRunloop(max_retries=0, timeout=8)
+    return AsyncRunloop(max_retries=0, timeout=SDK_LIMIT_SEC)
 
 
 async def ping() -> None:

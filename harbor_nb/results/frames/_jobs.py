@@ -13,8 +13,8 @@ from msgspec.structs import asdict
 
 from harbor_nb._display import clean
 from harbor_nb.results import _loading, _rows, reading
+from harbor_nb.results._columns import TABLES, build_rows, pick
 from harbor_nb.results._models import decode, shapes
-from harbor_nb.results.frames._columns import TABLES, build_rows, pick
 from harbor_nb.results.frames._trajectories import batches, task_step_folders
 
 if TYPE_CHECKING:

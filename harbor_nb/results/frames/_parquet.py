@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from harbor_nb.errors import BadInputError
-from harbor_nb.results.frames._columns import TABLES, arrow_schema, pick
+from harbor_nb.results._columns import TABLES, arrow_schema, pick
 from harbor_nb.results.frames._trajectories import batches
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 from msgspec.structs import fields
 
-from harbor_nb.results import _rows
+from harbor_nb.results._columns import TABLES, Column, arrow, arrow_schema, build, pick
 from harbor_nb.results._models import decode, many, record, shapes
-from harbor_nb.results.frames._columns import TABLES, Column, arrow_schema, build, pick
-from harbor_nb.results.reading import UnreadableError, find_jobs, is_link, open_safely
+from harbor_nb.results.reading import UnreadableError, entries, find_jobs, is_link, open_safely
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,17 +153,13 @@ def _documents(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, Any, 
 
 def task_step_folders(trial: str) -> list[tuple[str | None, str]]:
     """Return the trial's folder, and the folders of its task's steps with their names; no link is followed."""
-    steps = (entry for entry in _entries(f"{trial}{os.sep}steps") if entry.is_dir(follow_symlinks=False))
+    steps = (entry for entry in _below(trial, "steps") if entry.is_dir(follow_symlinks=False))
     return [(None, trial), *((entry.name, entry.path) for entry in steps)]
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return what is in a folder; nothing where it is a link or can't be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            return [] if is_link(folder) else sorted(entries, key=lambda entry: entry.name)
-    except OSError:
-        return []
+def _below(folder: str, name: str) -> list[os.DirEntry[str]]:
+    path = f"{folder}{os.sep}{name}"
+    return [] if is_link(path) else entries(path)
 
 
 def _files(x: Any) -> Iterator[dict[str, str | None]]:
@@ -173,7 +168,7 @@ def _files(x: Any) -> Iterator[dict[str, str | None]]:
         for trial in job.trial_names:
             place = {"job": job.name, "trial": trial, "path": job.file(trial)}
             for task_step, folder in task_step_folders(place["path"]):
-                for entry in chain(*(_entries(f"{folder}{os.sep}{name}") for name in ("agent", "user-agent"))):
+                for entry in chain(_below(folder, "agent"), _below(folder, "user-agent")):
                     if entry.name.startswith("trajectory") and entry.name.endswith(".json"):
                         yield {**place, "task_step": task_step, "file": os.path.relpath(entry.path, place["path"])}
 
@@ -213,7 +208,7 @@ def batches(x: Any, columns: Sequence[Column], unreadable: list[dict[str, Any]])
 
 def _batch(rows: list[tuple[Any, ...]], columns: Sequence[Column]) -> pa.Table:
     cells = zip(*rows, strict=True)
-    arrays = [_rows.arrow(values, kind.type) for kind, values in zip(arrow_schema(columns), cells, strict=True)]
+    arrays = [arrow(values, kind.type) for kind, values in zip(arrow_schema(columns), cells, strict=True)]
     return pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
 
 

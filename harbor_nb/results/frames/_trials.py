@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harbor_nb.results import _loading, _rows
-from harbor_nb.results.frames._columns import FLOAT, Column, build, pick, seconds
+from harbor_nb.results._columns import FLOAT, Column, arrow, build, pick, seconds
 from harbor_nb.results.reading import JobFolder, find_jobs
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PHASES = (*_rows.PHASES, "teardown")
 _FLAGS = ("practice", "recorded", "fast_stop")
+_OF_TRIAL = {"job", "trial", "trial_id", "path", "step_index"}
 _MOST_REWARDS = 256
 _TEXT = pa.large_string()
 _NEEDS: dict[str, tuple[str, ...]] = {
@@ -31,40 +32,14 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Trials:
-    """The trials of some jobs: one Arrow table, and what is computed from it when it is asked for."""
+class Rows:
+    """Trials, or steps of tasks: an Arrow table, and what is computed from it when it is asked for."""
 
-    def __init__(self, x: Any, needs: Iterable[str], *, pending: bool = False, load: Any = _loading.load) -> None:
-        """Read the columns `needs` of the results by `load`; none of them, and no result is opened."""
-        self.jobs: list[JobFolder] = find_jobs(x)
-        stored = [name for name in _rows.SCHEMA.names if name in {"trial", *needs}]
-        tables: list[pa.Table] = []
-        sizes = []
-        for job in self.jobs:
-            if stored == ["trial"]:
-                parts = [pa.table({"trial": _rows.arrow(job.trial_names, _TEXT)})]
-            else:
-                parts = [load(job, stored)]
-            if job.links:
-                parts.append(_loading.linked_rows(job).select(stored))
-            if pending and stored != ["trial"] and job.alive:
-                parts.append(_loading.pending_rows(job).select(stored))
-            tables += parts
-            sizes.append(sum(map(len, parts)))
-        self.table = pa.concat_tables(tables or [_rows.SCHEMA.empty_table().select(stored)]).combine_chunks()
-        self._job_of = pa.array(np.repeat(np.arange(len(self.jobs)), sizes))
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
 
     def __len__(self) -> int:
         return len(self.table)
-
-    def of_job(self, value: Callable[[JobFolder], Any], kind: pa.DataType) -> pa.Array:
-        """Return a job's value repeated for each of its trials."""
-        return _rows.arrow([value(job) for job in self.jobs], kind).take(self._job_of)
-
-    def path(self) -> pa.Array:
-        """Return the trial folders."""
-        folders = self.of_job(lambda job: job.path, _TEXT)
-        return pc.binary_join_element_wise(folders, self.table["trial"], pa.scalar(os.sep, _TEXT))
 
     @cached_property
     def rewards(self) -> tuple[Any, pa.Array, Any]:
@@ -94,6 +69,49 @@ class Trials:
         column[rows[lone]] = values[lone]
         return column
 
+    def column(self, name: str) -> Any:
+        """Return a column as an Arrow array."""
+        if name == "passed":
+            return pa.array(self.reward >= 1, mask=np.isnan(self.reward))
+        if name == "reward" or name.startswith("reward_"):
+            values = self.reward if name == "reward" else self.named_reward(name.removeprefix("reward_"))
+            return pa.array(values, from_pandas=True)
+        if name.endswith("_sec"):
+            part = "" if name == "total_sec" else name.removesuffix("sec")
+            return seconds(self.table[f"{part}started_at"], self.table[f"{part}finished_at"])
+        return _rows.redacted(self.table[name]) if name == "message" else self.table[name]
+
+
+class Trials(Rows):
+    """The trials of some jobs."""
+
+    def __init__(self, x: Any, needs: Iterable[str], *, pending: bool = False, load: Any = _loading.load) -> None:
+        """Read the columns `needs` of the results by `load`; none of them, and no result is opened."""
+        self.jobs: list[JobFolder] = find_jobs(x)
+        stored = [name for name in _rows.SCHEMA.names if name in {"trial", *needs}]
+        tables: list[pa.Table] = []
+        sizes = []
+        for job in self.jobs:
+            unread = stored == ["trial"]
+            parts = [pa.table({"trial": arrow(job.trial_names, _TEXT)}) if unread else load(job, stored)]
+            if job.links:
+                parts.append(_loading.linked_rows(job).select(stored))
+            if pending and not unread and job.alive:
+                parts.append(_loading.pending_rows(job).select(stored))
+            tables += parts
+            sizes.append(sum(map(len, parts)))
+        self.table = pa.concat_tables(tables or [_rows.SCHEMA.empty_table().select(stored)]).combine_chunks()
+        self._job_of = pa.array(np.repeat(np.arange(len(self.jobs)), sizes))
+
+    def of_job(self, value: Callable[[JobFolder], Any], kind: pa.DataType) -> pa.Array:
+        """Return a job's value repeated for each of its trials."""
+        return arrow([value(job) for job in self.jobs], kind).take(self._job_of)
+
+    def path(self) -> pa.Array:
+        """Return the trial folders."""
+        folders = self.of_job(lambda job: job.path, _TEXT)
+        return pc.binary_join_element_wise(folders, self.table["trial"], pa.scalar(os.sep, _TEXT))
+
     @cached_property
     def _alive(self) -> pa.Array:
         return self.of_job(lambda job: job.alive, pa.bool_())
@@ -117,7 +135,7 @@ class Trials:
         table = self.table
         told = pc.or_(pc.or_(pc.fill_null(table["finished"], True), pc.is_valid(table["reason"])), self._alive)
         lost = "no result.json: the trial ended before it wrote one"
-        return pc.if_else(told, pc.coalesce(table["reason"], _rows.redacted(table["message"])), lost)
+        return pc.if_else(told, pc.coalesce(table["reason"], super().column("message")), lost)
 
     def column(self, name: str) -> Any:
         """Return a column of `trials` as an Arrow array."""
@@ -127,17 +145,9 @@ class Trials:
             return self.of_job(lambda job: job.flag(name), pa.bool_())
         if name in {"path", "status", "message"}:
             return getattr(self, name)()
-        if name == "passed":
-            return pa.array(self.reward >= 1, mask=np.isnan(self.reward))
-        if name == "reward" or name.startswith("reward_"):
-            values = self.reward if name == "reward" else self.named_reward(name.removeprefix("reward_"))
-            return pa.array(values, from_pandas=True)
         if name == "teardown_sec":
             return seconds(self.last_phase_end(), self.table["finished_at"])
-        if name.endswith("_sec"):
-            part = "" if name == "total_sec" else name.removesuffix("sec")
-            return seconds(self.table[f"{part}started_at"], self.table[f"{part}finished_at"])
-        return self.table[name]
+        return super().column(name)
 
     def spread(self, columns: Sequence[Column], rows: np.ndarray[Any, Any], here: dict[str, Any]) -> "pd.DataFrame":
         """Return a frame of another grain: columns of its own from `here`, the others from the trials at `rows`."""
@@ -258,15 +268,8 @@ def task_steps(x: Any, columns: Iterable[str] | None = None) -> "pd.DataFrame":
     data = Trials(x, {"trial_id", "steps"})
     lists = data.table["steps"].combine_chunks()
     rows = pc.list_parent_indices(lists)
-    steps = pa.Table.from_struct_array(pc.list_flatten(lists))
     index = rows.to_numpy()
-    here: dict[str, Any] = {
-        "step_index": pa.array(np.arange(len(index)) - np.searchsorted(index, index) + 1),
-        "passed": pc.greater_equal(steps["reward"], 1.0),
-        **{name: steps[name] for name in steps.column_names},
-        "message": _rows.redacted(steps["message"]),
-    }
-    for phase in ("agent", "verifier"):
-        ends = (steps[f"{phase}_{end}_at"].to_pylist() for end in ("started", "finished"))
-        here[f"{phase}_sec"] = seconds(*(_rows.arrow(texts, _rows.TIME) for texts in ends))
+    steps = Rows(pa.Table.from_struct_array(pc.list_flatten(lists)))
+    here = {c.name: steps.column(c.name) for c in chosen if c.name not in _OF_TRIAL}
+    here["step_index"] = pa.array(np.arange(len(index)) - np.searchsorted(index, index) + 1)
     return data.spread(chosen, index, here)

@@ -9,13 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harbor_nb.errors import BadInputError
-from harbor_nb.results._rows import arrow
+from harbor_nb.results._models import speakable
+from harbor_nb.results.reading import parse_time
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEXT, FLOAT, INTEGER, BOOLEAN, TIME = "string", "float64", "Int64", "boolean", "datetime64[us, UTC]"
-_ARROW = {
+ARROW: dict[str, pa.DataType] = {
     TEXT: pa.large_string(),
     FLOAT: pa.float64(),
     INTEGER: pa.int64(),
@@ -66,7 +67,32 @@ def pick(frame: str, columns: Iterable[str] | None) -> list[Column]:
 
 def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
     """Return the Arrow schema of these columns."""
-    return pa.schema([(column.name, _ARROW[column.dtype]) for column in columns])
+    return pa.schema([(column.name, ARROW[column.dtype]) for column in columns])
+
+
+def whole(value: int | None) -> int | None:
+    """Return a number that fits 64 bits; a larger one is missing."""
+    return value if value is not None and -(2**63) <= value < 2**63 else None
+
+
+def arrow(values: Sequence[Any], kind: pa.DataType) -> Any:
+    """Return values as an Arrow array: text that is no Unicode (a file name of another encoding) is spelled out, a
+    time without a zone is taken as UTC; what is no time, no finite number or too large is missing.
+    """
+    if kind == ARROW[TIME]:
+        try:
+            return arrow(values, pa.string()).cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            return pa.array([parse_time(value) if isinstance(value, str) else value for value in values], kind)
+    if isinstance(values, pa.Array):
+        return values
+    try:
+        array = pa.array(values, kind)
+    except UnicodeEncodeError:
+        return pa.array([speakable(value) for value in values], kind)
+    except (OverflowError, pa.ArrowInvalid):
+        return pa.array([whole(value) for value in values], kind)
+    return pc.if_else(pc.is_finite(array), array, None) if kind == ARROW[FLOAT] else array
 
 
 def build(columns: Sequence[Column], get: Callable[[str], Any]) -> "pd.DataFrame":
@@ -88,7 +114,7 @@ def build(columns: Sequence[Column], get: Callable[[str], Any]) -> "pd.DataFrame
 
 def build_rows(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
     """Return the DataFrame of a few rows given as dictionaries; what a row lacks is missing."""
-    types = {column.name: _ARROW[column.dtype] for column in columns}
+    types = {column.name: ARROW[column.dtype] for column in columns}
     return build(columns, lambda name: arrow([row.get(name) for row in rows], types[name]))
 
 
