@@ -61,8 +61,7 @@ class Side:
         """Return the sentence of the verdict, or why there is none."""
         if self.refused:
             return f"No verdict on {self.other} against {self.baseline}: {self.refused}."
-        alone = bool((self.differences["kind"] == "compared").all())
-        repeats = self.by == "job" and alone and self.read
+        repeats = self.by == "job" and len(self.differences) == 1 and self.read
         return verdicts.sentence(self.rows[LEFT_OUT], self.baseline, margin=margin, scale=self.scale, repeats=repeats)
 
     def if_zero(self) -> str:

@@ -11,6 +11,7 @@ from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError
 from harbor_nb.results import _measures, _pairing, verdicts
 from harbor_nb.results._one_side import LEFT_OUT, ZERO, Side, headline_of
+from harbor_nb.results.frames import trials
 from harbor_nb.results.statistics import holm
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ class Comparison(Shown):
     @property
     def verdict(self) -> str:
         """The verdict; several sides' each with its name."""
-        if len(self.verdicts) == 1:
-            return next(iter(self.verdicts.values()))
-        return "; ".join(f"{side}: {verdict}" for side, verdict in self.verdicts.items())
+        several = len(self.verdicts) > 1
+        return "; ".join(f"{side}: {verdict}" if several else verdict for side, verdict in self.verdicts.items())
 
     @property
     def headline(self) -> str:
@@ -196,16 +196,8 @@ def compare(
         >>> print(harbor_nb.compare("jobs", by="environment").headline)  # doctest: +SKIP
     """
     if not margin > 0:
-        raise BadInputError(
-            f"The margin must be above 0, not {margin}: it is the largest difference that counts as none."
-        )
-    if isinstance(x, pd.DataFrame):
-        frame = x
-    else:
-        from harbor_nb.results.frames import trials
-
-        frame = trials(x)
-    found = _pairing.sides(frame, by, baseline, outcome)
+        raise BadInputError(f"The margin must be above 0, not {margin}: the largest difference that counts as none.")
+    found = _pairing.sides(x if isinstance(x, pd.DataFrame) else trials(x), by, baseline, outcome)
     sides = [Side(found, other, by, calibration) for other in found.others]
     for convention in (LEFT_OUT, ZERO):
         estimates = [side.estimates[convention] for side in sides]
@@ -230,12 +222,10 @@ def _assemble(found: _pairing.Sides, sides: list[Side], margin: float, outcome: 
     counted = joined["pairs"][["versus", "scored", "scored_baseline"]].drop_duplicates()
     uneven = counted["versus"].duplicated().any() or (counted["scored"] != counted["scored_baseline"]).any()
     unknown = 0 if calibration is None else calibration.unknown(used)
-    several = len(sides) > 1
+    several, own_unit = len(sides) > 1, any(side.scale != 1 for side in sides)
     told = {
         f"{len(sides)} comparisons at once: verdicts and p_holm are corrected (Holm 1979), intervals not.": several,
-        f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit.": any(
-            side.scale != 1 for side in sides
-        ),
+        f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit.": own_unit,
         "Attempts a task differ; each task weighs the same, however many attempts it had.": uneven,
         f"{unknown:,} of the compared tasks were not calibrated on every environment.": unknown,
         **{f"{side.other}: {side.needs(margin)}": several and side.needs(margin) for side in sides},

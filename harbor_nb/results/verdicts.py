@@ -117,7 +117,7 @@ def verdicts(estimates: list[Estimate], margin: float) -> list[str]:
     """
     p_values = [estimate.test[0] for estimate in estimates]
     sizes = [abs(estimate.d.mean()) if len(estimate.d) else 9e9 for estimate in estimates]
-    apart = _claimed(estimates, p_values, lambda estimate, alpha: estimate.differs(alpha))
+    apart = _claimed(estimates, p_values, Estimate.differs)
     alike = _claimed(estimates, sizes, lambda estimate, alpha: estimate.within(margin, alpha))
     words = []
     for place, estimate in enumerate(estimates):
