@@ -74,8 +74,8 @@ class Side:
 
     def needs(self, margin: float) -> str:
         """Say what would settle it, where it is inconclusive."""
-        open_ = self.rows[LEFT_OUT]["verdict"] == "inconclusive"
-        return verdicts.needs(self.estimates[LEFT_OUT], margin) if open_ else ""
+        settled = self.rows[LEFT_OUT]["verdict"] != "inconclusive"
+        return "" if settled else verdicts.needs(self.estimates[LEFT_OUT], margin)
 
     def cause(self) -> str:
         """Say whether the compared column was the only difference, else what keeps us from calling it the cause."""
