@@ -21,12 +21,16 @@ class Interval(NamedTuple):
     method: str
 
 
-def student(differences: Array, level: float = 0.95) -> tuple[float, float]:
+def student(differences: Array, level: float = 0.95, *, skewed: bool = False) -> tuple[float, float]:
     """Return Student's t interval of the mean over tasks (Miller 2024; clustered by task, each giving one value).
+
+    Adjusted for skew (Hall 1992, J R Statist Soc B 54:221): with T the t statistic and k the skewness over the root of
+    n, T + k T^2 / 3 + k^2 T^3 / 27 + k / 6 has nearly Student's distribution; the ends are where it is its quantile.
 
     Args:
         differences: Shape (tasks,), each the mean over the task's attempts.
         level: Confidence.
+        skewed: Whether to adjust it for skew.
 
     Returns:
         The ends; NaN with fewer than two tasks.
@@ -35,39 +39,19 @@ def student(differences: Array, level: float = 0.95) -> tuple[float, float]:
         >>> import numpy as np
         >>> [round(float(end), 3) for end in student(np.array([0.0, 0.5, 1.0]))]
         [-0.742, 1.742]
+        >>> [round(float(end), 3) for end in student(np.array([0.0, 0.0, 0.0, 0.0, 1.0]), skewed=True)]
+        [-0.164, 1.97]
     """
     count = len(differences)
     if count < 2:
         return float("nan"), float("nan")
-    half = stats.t.ppf(0.5 + level / 2, count - 1) * differences.std(ddof=1) / np.sqrt(count)
-    return float(differences.mean() - half), float(differences.mean() + half)
-
-
-def hall(differences: Array, level: float = 0.95) -> tuple[float, float]:
-    """Return Student's t interval adjusted for skewed differences (Hall 1992, J R Statist Soc B 54:221).
-
-    With T the t statistic and k the skewness over the root of n, T + k T^2 / 3 + k^2 T^3 / 27 + k / 6 has Student's
-    distribution, nearly; the ends are where it is a quantile of that.
-
-    Args:
-        differences: Shape (tasks,), each the mean over the task's attempts.
-        level: Confidence.
-
-    Returns:
-        The ends; Student's where nothing is skewed.
-
-    Example:
-        >>> import numpy as np
-        >>> [round(float(end), 3) for end in hall(np.array([0.0, 0.0, 0.0, 0.0, 1.0]))]
-        [-0.164, 1.97]
-    """
-    ends, centred = np.array(student(differences, level)), differences - differences.mean()
-    skew = (centred**3).mean() / max((centred**2).mean(), 1e-12) ** 1.5 / np.sqrt(len(centred))
-    if abs(skew) > 1e-6:
-        error = centred.std(ddof=1) / np.sqrt(len(centred))
-        t = (ends - differences.mean()) / error
-        ends = differences.mean() - 3 * error / skew * (np.cbrt(1 - skew * (t + skew / 6)) - 1)
-    return float(ends[0]), float(ends[1])
+    mean, spread = differences.mean(), differences.std()
+    t = stats.t.ppf(0.5 + level / 2, count - 1) * np.array([1.0, -1.0])
+    skew = ((differences - mean) ** 3).mean() / max(spread, 1e-6) ** 3 / np.sqrt(count)
+    if skewed and abs(skew) > 1e-6:
+        t = 3 / skew * (np.cbrt(1 + skew * (t - skew / 6)) - 1)
+    low, high = mean - t * spread / np.sqrt(count - 1)
+    return float(low), float(high)
 
 
 def tango(gained: Any, lost: Any, tasks: Any, level: float = 0.95, inflated: Any = 1.0) -> tuple[Array, Array]:
@@ -253,7 +237,7 @@ def mean_interval(
     if binary:
         found = paired_counts((d > 0).sum(), (d < 0).sum(), len(d), level, cautious=cautious)
         return Interval(float(found.low) * scale, float(found.high) * scale, found.method)
-    ends: list[Any] = [(student if balanced else hall)(d, level)]
+    ends: list[Any] = [student(d, level, skewed=not balanced)]
     method = "Student's t over tasks" + ("" if balanced else ", adjusted for skew (Hall 1992)")
     if np.count_nonzero(d) < _FEW or cautious:
         gained, lost = np.maximum(d, 0).sum(), np.maximum(-d, 0).sum()

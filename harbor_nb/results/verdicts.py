@@ -115,9 +115,8 @@ def verdicts(estimates: list[Estimate], margin: float) -> list[str]:
     Returns:
         `equivalent`, `equivalent, small difference detected`, `better`, `worse` or `inconclusive`.
     """
-    p_values = [estimate.test[0] for estimate in estimates]
     sizes = [abs(estimate.d.mean()) if len(estimate.d) else 9e9 for estimate in estimates]
-    apart = _claimed(estimates, p_values, Estimate.differs)
+    apart = _claimed(estimates, [estimate.test[0] for estimate in estimates], Estimate.differs)
     alike = _claimed(estimates, sizes, lambda estimate, alpha: estimate.within(margin, alpha))
     words = []
     for place, estimate in enumerate(estimates):
