@@ -52,9 +52,8 @@ def bca(differences: Array, level: float = 0.95, resamples: int = 10_000, seed: 
     mean = differences.mean()
     below = (np.searchsorted(means, mean - 1e-12) + np.searchsorted(means, mean + 1e-12)) / 2
     bias = stats.norm.ppf(np.clip(below / resamples, 1 / resamples, 1 - 1 / resamples))
-    skew = ((differences - mean) ** 3).sum() / (
-        6 * ((differences - mean) ** 2).sum() ** 1.5
-    )  # the jackknife's, of a mean
+    centred = differences - mean
+    skew = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)  # the jackknife's, of a mean
     z: Any = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
     ends = np.quantile(means, stats.norm.cdf(bias + z / (1 - skew * z)))
     return float(ends[0]), float(ends[1])
@@ -149,9 +148,7 @@ def holm(p_values: Any) -> Array:
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
     steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    result = np.empty(len(p))
-    result[order] = np.minimum(steps, 1)
-    return result
+    return np.minimum(steps, 1)[np.argsort(order)]
 
 
 def tasks_needed(difference: float, sd: float, *, equivalence: bool = False, power: float = 0.8) -> int:

@@ -38,7 +38,7 @@ class Summary(pd.DataFrame):
         style = pd.DataFrame(self).style.hide(axis="index").format(known, na_rep="–", escape="html")
         if fraction:
             style = style.bar(subset=["score"], vmin=0, vmax=1, color="var(--jp-brand-color3, #90caf9)", width=90)
-        warn = "color: var(--jp-warn-color0, currentColor); font-weight: bold"
+        warn = "color: var(--jp-warn-color0, currentColor); font-weight: bold; white-space: nowrap"
         return style.map(lambda value: "" if pd.isna(value) else warn, subset=["faults"])
 
 

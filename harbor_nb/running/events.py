@@ -38,8 +38,9 @@ class Trials(dict[str, dict[str, Any]]):
         if name is None:
             return []
         row, moment = self.row(str(name)), parse_time(str(event.get("t")))
-        who = {key: event.get(key) or row[key] for key in ("task", "agent")}
-        row.update({**_UNKNOWN, "since": moment and moment.timestamp()} if kind == "trial_start" else {}, **who)
+        if kind == "trial_start":
+            row.update(_UNKNOWN, since=moment and moment.timestamp())
+        row.update({key: event[key] for key in ("task", "agent") if event.get(key)})
         row["state"] = _STATE_AFTER.get(kind, row["state"])
         if kind == "trial_end":
             row.update({key: event.get(key) for key in ("reward", "exception", "message")})

@@ -28,6 +28,7 @@ class App(Panel):
         self.launcher.observe(self._launched, "jobs")
         self.credentials = CredentialsPanel()
         self.monitor = JobMonitor()
+        self._stills = self.monitor._stills
         self.results = ResultsExplorer(None)
         self.comparison = CompareView(None)
         parts = [self.launcher, self.credentials, self.monitor, self.results, self.comparison]
@@ -47,9 +48,6 @@ class App(Panel):
             self.results.show(self._folder)
         elif _TABS[index] == "Compare":
             self.comparison.show(self._folder)
-
-    def _picture(self) -> dict[str, Any]:
-        return self.monitor._picture()
 
 
 def app(jobs: str | Path = "jobs", tasks: str | Path | None = None) -> App:

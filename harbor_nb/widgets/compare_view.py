@@ -39,6 +39,7 @@ class CompareView(TrialsPanel):
         )
         self._again = self._button("Refresh", "Read the jobs again", lambda: self.show(self._source))
         self._shown, self._plot = ipw.HTML(), ipw.HTML().add_class("hnb-picture")
+        self._stills = [self._shown]
         self._by.observe(lambda _: self._opened(), "value")
         self._follow(self.refresh, self._by, self._baseline, self._margin)
         controls = wrap(self._by, self._baseline, self._margin, self._again)
@@ -68,10 +69,3 @@ class CompareView(TrialsPanel):
                 self._baseline.options = [("automatic", None), *((clean(level, 80), level) for level in levels)]
                 first = 0 if "docker" in levels or not levels else 1
                 self._baseline.index = levels.index(chosen) + 1 if chosen in levels else first
-
-    def _picture(self) -> dict[str, Any]:
-        table = getattr(self.comparison, "table", None)
-        if table is None:
-            return {"columns": [], "rows": [], "text": self.about}
-        told = table.reset_index().astype(str)
-        return {"columns": list(told), "rows": told.to_numpy().tolist(), "text": str(self.comparison)}

@@ -13,11 +13,6 @@ from harbor_nb.credentials import load_env, save_env
 from harbor_nb.errors import CredentialsError
 from harbor_nb.widgets.parts import Panel, Secret, call, wrap
 
-_ACTIONS = [
-    ["use", "Use in this session", "Set it in this kernel only; jobs launched from here get it"],
-    ["save", "Save to .env", "Write it to the .env file, readable by you alone, and load it"],
-]
-
 
 class CredentialsPanel(Panel):
     """Which keys are set and where each comes from; paste one, save it to `.env`, check it live.
@@ -37,11 +32,12 @@ class CredentialsPanel(Panel):
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._path = path
         self._table = ipw.HTML()
+        self._stills = [self._table]
         cloud = {name: record for name, record in RECORDS.items() if record.credentials}
         names = {name for record in cloud.values() for group in record.credentials for name in group}
         names |= {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"}
         first = next((name for record in cloud.values() for name in record.missing()), "")
-        self._secret = Secret(actions=_ACTIONS, names=sorted(names), name=first)
+        self._secret = Secret(names=sorted(names), name=first)
         self._secret.on_msg(self._typed)
         load = self._button("Load .env", "Load the .env file again", self.refresh)
         live = self._button("Check live", "Try the keys of the chosen environment now", self.check_live)
@@ -81,7 +77,3 @@ class CredentialsPanel(Panel):
             self.refresh()
             self._show_code(line)
             self._say(f"{name} is in {said}.", "done")
-
-    def _picture(self) -> dict[str, Any]:
-        names = [name for name in self._secret.names if os.environ.get(name)]
-        return {"columns": ["credential", "state"], "rows": [[name, "set"] for name in names], "text": self.about}

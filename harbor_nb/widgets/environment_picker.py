@@ -52,6 +52,7 @@ class EnvironmentPicker(Panel):
         with ThreadPoolExecutor() as pool:
             self._found = dict(zip(names, pool.map(check, names), strict=True))
         self._list.children = [self._row(name) for name in names]
+        self._stills = [self._facts[name] for name in names]
         self._guide.value = render("widgets_environment_guide", records=RECORDS.values())
         self._show_choice()
 
@@ -96,9 +97,3 @@ class EnvironmentPicker(Panel):
         for name, box in self._boxes.items():
             box.value = name in self.value
         self._show_code("; ".join(call("check", name) for name in self.value) or call("environments"))
-
-    def _picture(self) -> dict[str, Any]:
-        found = {name: self._found[name] for name in self._found if name in RECORDS or name in self.value}
-        rows = [[name, "ready" if seen.ready else "not ready", seen.reason, seen.fix] for name, seen in found.items()]
-        chosen = f"Chosen: {', '.join(self.value) or 'none'}"
-        return {"columns": ["environment", "readiness", "reason", "fix"], "rows": rows, "text": chosen}

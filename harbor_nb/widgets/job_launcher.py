@@ -50,17 +50,13 @@ class JobLauncher(Panel):
         self._jobs_dir = str(jobs)
         self._busy = threading.Lock()
         wide, number = {"width": "100%"}, {"width": "9em"}
-        self._tasks = ipw.Combobox(
-            value=_named(sample_tasks() if tasks is None else tasks), description="Tasks", layout=wide,
-            placeholder="a folder, or a dataset such as terminal-bench@2.0",
-        )  # fmt: skip
-        self._agents = ipw.Textarea(
-            value="oracle",
-            description="Agents",
-            rows=3,
-            layout=wide,
-            placeholder="one a line: agent, or agent and model",
+        where, hint = (
+            _named(sample_tasks() if tasks is None else tasks),
+            "a folder, or a dataset such as terminal-bench@2.0",
         )
+        self._tasks = ipw.Combobox(where, description="Tasks", placeholder=hint, layout=wide)
+        hint = "one a line: agent, or agent and model"
+        self._agents = ipw.Textarea("oracle", description="Agents", placeholder=hint, rows=3, layout=wide)
         self._add = ipw.Dropdown(options=["", *_AGENTS], description="Add agent")
         self.picker = EnvironmentPicker(environments)
         self.picker._code.layout.display = "none"  # the form's own line says it
@@ -72,6 +68,7 @@ class JobLauncher(Panel):
             "practice": ipw.Checkbox(description="Practice clouds on this machine, no account", indent=False),
         }
         self._preview = ipw.HTML()
+        self._stills = [self._preview]
         self._launch = ipw.Button(description="Launch", button_style="primary", icon="play", disabled=True)
         form = ipw.HBox([self._tasks, ipw.VBox([self._agents, self._add])]).add_class("hnb-form")
         super().__init__(form, self.picker, wrap(*self._fields.values()), self._preview, self._launch)
@@ -152,10 +149,6 @@ class JobLauncher(Panel):
             self._agents.value = f"{self._agents.value.rstrip()}\n{change['new']}".lstrip()
             self._add.value = ""
 
-    def _picture(self) -> dict[str, Any]:
-        rows = list(map(list, self.settings.items()))
-        return {"columns": ["setting", "value"], "rows": [["tasks", self._tasks.value], *rows], "text": self.about}
-
 
 def _named(folder: str | Path) -> str:
     """Name a folder as the form does, which says where the sample tasks are in words."""
@@ -170,9 +163,10 @@ def _meant(typed: str) -> tuple[str, Code]:
     return str(sample_tasks() / inner), Code("harbor_nb.sample_tasks()" + (f" / {literal(inner)}" if inner else ""))
 
 
-def _inside(folder: str | Path) -> list[str]:
-    """Give the folders in a folder, to go on with."""
+def _inside(typed: str) -> list[str]:
+    """Give the folders in a folder, or beside what is half typed, to go on with."""
     with suppress(OSError):
-        inside = sorted(path for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
-        return [] if (Path(folder) / "task.toml").exists() else [_named(path) for path in inside[:500]]
+        folder = Path(typed) if Path(typed).is_dir() else Path(typed).parent
+        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return [_named(path) for path in inside[:500] if not (folder / "task.toml").exists()]
     return []

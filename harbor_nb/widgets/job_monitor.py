@@ -21,7 +21,7 @@ from harbor_nb.widgets.watching import Watch
 _TICK_SEC = 0.5
 _PICTURE_TICKS = 10  # the saved picture is drawn anew every so many ticks
 _COLUMNS = {
-    "trial": "key", "task": "text", "agent": "text", "state": "state", "reward": "num", "time": "since",
+    "trial": "key", "task": "long", "agent": "text", "state": "state", "reward": "num", "time": "since",
     "message": "long",
 }  # fmt: skip
 
@@ -51,6 +51,7 @@ class JobMonitor(Panel):
         self._faults = ipw.HTML()
         columns = [{"label": label, "kind": kind} for label, kind in _COLUMNS.items()]
         self._table = Table(columns=columns, label="Trials", noun="trial", empty="No trial has started yet")
+        self._stills = [self._bars, self._faults, self._table]
         self._which = ipw.Dropdown(description="Job", layout={"width": "22em"})
         cancel, resume = partial(self._act, "cancel"), partial(self._act, "resume", retry="failed")
         self._cancel = self._button("", "Stop gracefully; sandboxes are removed", cancel, icon="stop")
@@ -137,7 +138,7 @@ class JobMonitor(Panel):
 
     def _row(self, watch: Watch, trial: str) -> list[Any]:
         row = watch.rows[trial]
-        spent = row["since"] if row["seconds"] is None else _seconds(row["seconds"])
+        spent = row["since"] if row["seconds"] is None else row["seconds"]
         said = ": ".join(part for part in (row["exception"], row["message"]) if part)
         key = f"{trial} · {watch.name}" if len(self._watches) > 1 else trial
         task = str(row["task"] or "").rpartition("/")[2]
@@ -175,18 +176,6 @@ class JobMonitor(Panel):
             with suppress(OSError, HarborNbError):
                 text = str(watch.job.trial(trial).log(self._kind.value, 200))
             self._log.value = render("widgets_log", name=f"{trial}, {self._kind.value} log", text=text[-60_000:])
-
-    def _picture(self) -> dict[str, Any]:
-        told = []
-        for watch in self._watches:
-            counts = [f"{count} {part}" for part, count in watch.counts().items()]
-            told.append(", ".join([f"{watch.name}: {watch.state}", *watch.labels, *counts]))
-        rows = self._table.rows[:200]
-        return {"columns": list(_COLUMNS), "rows": rows, "text": "; ".join(told) or "No job lives"}
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
 
 
 def _short(path: Any) -> str:

@@ -1,8 +1,9 @@
 """What every widget is made of: a panel with a title and its line of Python, a long table, a field for a secret."""
 
 import json
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import anywidget
 import ipywidgets as ipw
 import traitlets as t
+from markupsafe import Markup
 
 from harbor_nb._display import clean, render
 from harbor_nb.errors import HarborNbError
@@ -25,7 +27,6 @@ class Secret(anywidget.AnyWidget):
     _esm = _HERE / "secret.js"
     names = t.List(t.Unicode()).tag(sync=True)
     name = t.Unicode("").tag(sync=True)
-    actions: t.List[list[str]] = t.List().tag(sync=True)
 
 
 class Pulse(anywidget.AnyWidget):
@@ -47,6 +48,7 @@ class Panel(ipw.VBox):
     title = ""
     about = ""
     _turn = 0
+    _stills: Sequence[Any] = ()  # the parts that the static picture shows, each with its HTML as `value`
 
     def __init__(self, *children: ipw.Widget) -> None:
         self._lock = threading.Lock()
@@ -110,20 +112,14 @@ class Panel(ipw.VBox):
 
     def snapshot(self) -> str:
         """Return the state as static HTML, for front ends without widgets and for the saved notebook."""
-        return render("widgets_snapshot", title=self.title, as_of=_now(), body=self._picture(), code=self.code)
-
-    def _picture(self) -> dict[str, Any]:
-        return {"columns": [], "rows": [], "text": self.about}
+        parts = [Markup(part.value) for part in self._stills]  # noqa: S704 - made by our templates, which escape
+        return render("widgets_snapshot", title=self.title, as_of=_now(), about=self.about, parts=parts, code=self.code)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {clean(self.code, 400)}>"
 
     def _repr_markdown_(self) -> str:
-        body = self._picture()
-        head = [str(column) for column in body["columns"]]
-        cells = [[clean(cell, 60).replace("|", "\\|") for cell in row] for row in body["rows"][:20]]
-        table = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *cells]] if head else []
-        return "\n".join([f"**{self.title}** as of {_now()}", "", *table, "", clean(body["text"], 500)])
+        return f"**{self.title}** as of {_now()}: {self.about}\n\n    {clean(self.code, 2000)}"
 
     def _repr_html_(self) -> str:
         return self.snapshot()
@@ -180,7 +176,7 @@ class TrialsPanel(Panel):
     @property
     def _trials_code(self) -> "Code":
         """What stands for the trials in a line of Python, in which a frame is `trials`."""
-        return Code("trials" if hasattr(self._source, "columns") else literal(str(self._source)))
+        return Code("trials" if hasattr(self._source, "columns") else literal(self._source))
 
 
 def wrap(*children: ipw.Widget) -> ipw.HBox:
@@ -202,9 +198,9 @@ def literal(value: Any) -> str:
     """Return a value as a person would type it in Python."""
     if isinstance(value, Code):
         return value
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list | tuple):
+    if isinstance(value, str | os.PathLike):
+        return json.dumps(os.fspath(value), ensure_ascii=False)
+    if isinstance(value, Sequence):
         inner = ", ".join(literal(item) for item in value)
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
     return repr(value)

@@ -16,7 +16,7 @@ from harbor_nb.widgets.parts import Code, TrialsPanel, call, literal, wrap
 from harbor_nb.widgets.table import Table, shown
 
 _COLUMNS = {
-    "trial": "key", "task": "text", "environment": "text", "agent": "text", "model": "text", "status": "state",
+    "trial": "key", "task": "long", "environment": "text", "agent": "text", "model": "text", "status": "state",
     "reward": "num", "total_sec": "sec", "failure": "text",
 }  # fmt: skip
 _GROUPS = ("environment", "agent", "model", "task", "job", "status", "failure", "fault")
@@ -45,10 +45,8 @@ class ResultsExplorer(TrialsPanel):
 
     def __init__(self, trials: Any = "jobs") -> None:
         self._at: dict[str, Any] = {}
-        self._query = ipw.Text(
-            description="Where", placeholder='reward < 1 and agent == "oracle"', continuous_update=False,
-            layout={"flex": "1 1 20em"},
-        )  # fmt: skip
+        hint, grow = 'reward < 1 and agent == "oracle"', {"flex": "1 1 20em"}
+        self._query = ipw.Text(description="Where", placeholder=hint, continuous_update=False, layout=grow)
         first = ("environment", "agent")
         self._by = {name: ipw.Checkbox(name in first, description=name, indent=False) for name in _GROUPS}
         self._across = ipw.Dropdown(options=["", *_GROUPS], description="Across", layout={"width": "12em"})
@@ -56,8 +54,9 @@ class ResultsExplorer(TrialsPanel):
         again = self._button("Refresh", "Read the jobs again", lambda: self.show(self._source))
         self._summary, self._plot = ipw.HTML(), ipw.HTML().add_class("hnb-picture")
         self._table = Table(columns=[{"label": "trial"}], label="Trials", noun="trial", empty="No trials here")
+        self._stills = [self._summary]
         self._trial, self._content = ipw.HTML(), ipw.HTML()
-        self._file = ipw.Dropdown(description="File", layout={"flex": "1 1 20em"})
+        self._file = ipw.Dropdown(description="File", layout=grow)
         view = self._button("Open in Harbor's viewer", "harbor view", self._open_viewer)
         self._detail = ipw.VBox([self._trial, wrap(self._file, view), self._content], layout={"display": "none"})
         groups = ipw.HBox([ipw.Label("Group by"), *self._by.values()]).add_class("hnb-chips")
@@ -97,7 +96,7 @@ class ResultsExplorer(TrialsPanel):
         self._say("" if len(self._all) else none)
         self._show_code(line)
         self._fill(frame)
-        self.frame, self._grouped = frame, table
+        self.frame = frame
         self._summary.value = render("widgets_grid", columns=list(table.columns), rows=_rows(table))
         self._update_snapshot()
         self._behind(lambda: self._draw(turn, frame, by, value))
@@ -164,12 +163,6 @@ class ResultsExplorer(TrialsPanel):
         frame = attach(self._folder.parent).view()
         told = f"Type in a terminal: harbor view {self._folder.parents[1]}"
         self._content.value = frame._repr_html_() if frame is not None else render("widgets_log", name="", text=told)
-
-    def _picture(self) -> dict[str, Any]:
-        table = getattr(self, "_grouped", None)
-        if table is None:
-            return {"columns": [], "rows": [], "text": "No trials here"}
-        return {"columns": list(table.columns), "rows": _rows(table), "text": f"{len(self.frame)} trials"}
 
 
 def show_file(path: Path, folder: Path) -> str:

@@ -1,4 +1,9 @@
 // A field for a secret. Its value is never part of the widget's state: it goes to the kernel in one message and the field is emptied.
+const ACTIONS = [
+  ["use", "Use in this session", "Set it in this kernel only; jobs launched from here get it"],
+  ["save", "Save to .env", "Write it to the .env file, readable by you alone, and load it"],
+];
+
 export default {
   render({ model, el }) {
     el.classList.add("hnb-secret");
@@ -21,7 +26,7 @@ export default {
     const list = () =>
       names.replaceChildren(...model.get("names").map((text) => Object.assign(document.createElement("option"), { value: text })));
     const take = () => (name.value = model.get("name"));
-    const actions = model.get("actions").map(([action, text, title]) => {
+    const actions = ACTIONS.map(([action, text, title]) => {
       const button = Object.assign(document.createElement("button"), { type: "button", textContent: text, title });
       button.className = "jupyter-button widget-button hnb-button";
       button.onclick = () => {

@@ -2,7 +2,8 @@
 // Every value is set as text, never as HTML: what an agent wrote is hostile.
 const ROW = 28;
 const SPARE = 6;
-const WIDTHS = { key: "minmax(20em, 3fr)", text: "minmax(8em, 1fr)", long: "minmax(10em, 2fr)", state: "11em", num: "6em", sec: "7em", since: "8em" };
+const EPOCH = 1e8; // of kind "since" what is less is a duration, what is more the moment at which one began
+const WIDTHS = { key: "minmax(20em, 3fr)", text: "minmax(9em, 1fr)", long: "minmax(10em, 2fr)", state: "11em", num: "6em", sec: "7em", since: "8em" };
 const width = (column) => WIDTHS[column.kind || "text"];
 
 function make(tag, className, text) {
@@ -21,7 +22,7 @@ function seconds(value) {
 function show(value, kind, skew) {
   if (value === null || value === undefined || value === "") return "";
   if (kind === "sec") return seconds(value);
-  if (kind === "since") return typeof value === "string" ? value : seconds(Math.max(0, Date.now() / 1000 + skew - value));
+  if (kind === "since") return seconds(value < EPOCH ? value : Math.max(0, Date.now() / 1000 + skew - value));
   if (kind === "num") return typeof value === "number" ? String(Math.round(value * 1000) / 1000) : value;
   return String(value);
 }

@@ -9,7 +9,7 @@ from typing import Any
 import anywidget
 import traitlets as t
 
-from harbor_nb._display import clean
+from harbor_nb._display import clean, render
 
 _HERE = Path(__file__).parent
 CELL = 300  # characters of a cell that travel to the browser
@@ -28,7 +28,8 @@ class Table(anywidget.AnyWidget):
     """A table of any length that sends the browser only what changed.
 
     Args:
-        columns: a dict each: `label`, `kind` (key, text, long, state, num, sec or since); the first is the key.
+        columns: a dict each: `label`, and `kind` (key, text, long, state, num, sec, or since: seconds, or the moment
+            when it began in epoch seconds); the first is the key.
         label: what a screen reader calls it.
 
     Example:
@@ -60,6 +61,11 @@ class Table(anywidget.AnyWidget):
     def rows(self) -> list[list[Any]]:
         """The rows as the browser has them."""
         return self._rows
+
+    @property
+    def value(self) -> str:
+        """The first rows as static HTML."""
+        return render("widgets_table", columns=self.columns, rows=self._rows)
 
     def show(self, rows: Sequence[Sequence[Any]]) -> int:
         """Make these the rows and send what differs from before.

@@ -92,7 +92,8 @@ def launch(page):
 
 def wait_state(page, *states):
     page.wait_for_function(
-        "(states) => { const all = [...document.querySelectorAll('.hnb-job .hnb-badge:not([data-state=label])')];"
+        "(states) => { const jobs = document.querySelectorAll('.hnb-panel .hnb-job');"
+        "const all = [...jobs].map((job) => job.querySelector('.hnb-badge:not([data-state=label])'));"
         "return all.length && all.every(b => states.includes(b.dataset.state)) }",
         arg=list(states),
         timeout=60_000,
@@ -209,7 +210,7 @@ if not pathlib.Path('jobs/lasting').exists():
         timeout=30_000
     )
     lab.run_all(page)
-    page.locator('.hnb-job .hnb-badge[data-state="running"]').wait_for()
+    page.locator('.hnb-panel .hnb-job .hnb-badge[data-state="running"]').wait_for()
     assert page.locator('.hnb-pulse[data-stale="false"]').count() == 1
     page.get_by_role("button", name="Cancel").click()
     wait_state(page, "cancelled")

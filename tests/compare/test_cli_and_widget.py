@@ -21,7 +21,9 @@ def test_the_command_line_says_what_the_call_says(real_jobs):
 
 def test_the_widget_shows_the_comparison(real_jobs):
     jobs = real_jobs / "DESU-CLUB__beam-benchmark/jobs"
-    view = harbor_nb.CompareView([jobs / "2026-03-27__12-34-21", jobs / "2026-03-29__20-45-57"])
+    sides = [jobs / "2026-03-27__12-34-21", jobs / "2026-03-29__20-45-57"]
+    view = harbor_nb.CompareView(sides)
+    assert eval(view.code, {"harbor_nb": harbor_nb}).headline == view.comparison.headline
     assert view.comparison.verdict == "inconclusive"
     assert "daytona can be called neither equal to docker" in view._shown.value
     assert view._plot.value.startswith("<svg")

@@ -86,6 +86,34 @@ def test_the_launchers_line_makes_the_same_plan():
     assert again.command == launcher.plan.command
 
 
+def test_the_task_field_offers_the_folders_to_go_on_with(tmp_path):
+    for name in ("suite/one", "suite/two", ".hidden"):
+        (tmp_path / name).mkdir(parents=True)
+    launcher = harbor_nb.JobLauncher(tmp_path)
+    assert list(launcher._tasks.options) == ["sample tasks", f"{tmp_path}/suite"]
+    launcher._tasks.value = f"{tmp_path}/suite/o"
+    launcher.refresh()
+    assert list(launcher._tasks.options) == ["sample tasks", f"{tmp_path}/suite/one", f"{tmp_path}/suite/two"]
+    launcher._tasks.value = "sample tasks"
+    launcher.refresh()
+    assert "sample tasks/hello-world" in launcher._tasks.options
+
+
+def test_a_monitor_forgets_what_ran_before_a_resume():
+    """A runner that was killed left trials without an end; Harbor runs them anew under other names."""
+    from harbor_nb.running.events import Trials
+
+    trials = Trials()
+    moments = (f"2026-01-01T00:00:0{n}+00:00" for n in range(9))
+    for kind, name in (("trial_start", "a"), ("trial_start", "b"), ("agent_start", "b"), ("trial_end", "a")):
+        told = {"reward": 1.0} if kind == "trial_end" else {}
+        assert trials.take({"event": kind, "trial": name, "t": next(moments), **told}) == [name]
+    assert {name: row["state"] for name, row in trials.items()} == {"a": "scored", "b": "agent"}
+    assert (trials["a"]["seconds"], trials["b"]["since"]) == (3.0, 1767225601.0)
+    assert trials.take({"event": "job_start", "t": next(moments)}) == ["b"]
+    assert list(trials) == ["a"]
+
+
 def test_an_impossible_plan_is_told_and_cannot_be_launched():
     launcher = harbor_nb.JobLauncher("no/such/folder")
     assert launcher.plan is None

@@ -5,7 +5,10 @@ import time
 import pandas as pd
 import pytest
 
+import harbor_nb
 from harbor_nb._redaction import redactor
+from harbor_nb.running.handles import Jobs
+from harbor_nb.running.job import Job
 from harbor_nb.widgets.parts import call
 from harbor_nb.widgets.table import CELL, Table, shown
 
@@ -79,3 +82,17 @@ def test_ten_thousand_unchanged_rows_cost_little(sent):
 
 def test_the_line_of_python():
     assert call("plan", "tasks", agents=["oracle"], name=None) == 'harbor_nb.plan("tasks", agents=["oracle"])'
+
+
+def test_folders_are_typed_as_text():
+    jobs = harbor_nb.sample_jobs()
+    several = Jobs([Job(jobs / "imperfect-docker"), Job(jobs / "imperfect-local")])
+    for given in (list(several), several, [job.path for job in several]):
+        assert len(eval(call("trials", given), {"harbor_nb": harbor_nb})) == 30
+
+
+def test_the_static_picture_has_no_clock_of_a_trial_that_still_runs():
+    table = Table(columns=[{"label": "trial", "kind": "key"}, {"label": "time", "kind": "since"}], label="Trials")
+    table.show([["a", 1_764_000_000.5], ["b", 2.0]])
+    assert "<td>a</td><td>running</td>" in table.value
+    assert "<td>b</td><td>2.0 s</td>" in table.value
