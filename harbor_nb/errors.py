@@ -1,5 +1,8 @@
 """The exceptions a caller may catch; each message says what happened, why, and what to type next."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class HarborNbError(Exception):
     """Base class of every error that harbor_nb raises on purpose."""
@@ -39,3 +42,10 @@ class ComparisonError(HarborNbError, ValueError):
 
 class ProviderError(HarborNbError):
     """A vendor's service that did not answer as it should."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Give the end of a message about an unknown word: the nearest known one, or all."""
+    names = known if isinstance(known, list) else sorted(known)
+    near = difflib.get_close_matches(word, names, 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; choose one of {', '.join(names)}"

@@ -4,7 +4,7 @@ import json
 import random
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harbor.agents.base import BaseAgent
 from harbor.environments.base import BaseEnvironment
@@ -66,7 +66,7 @@ class ImperfectAgent(BaseAgent):
 
     async def run(self, instruction: str, environment: BaseEnvironment, context: AgentContext) -> None:
         """Look around, then solve the task or give up, and write the trajectory."""
-        steps = [Step(step_id=1, timestamp=_now(), source="user", message=instruction)]
+        steps = [_step(1, "user", instruction)]
         await self._act(environment, steps, "I look at what is there.", "ls -la")
         if self.solves(self._task.name, self._trial_dir.name, self._step):
             solution = self._task.paths.solution_dir
@@ -87,20 +87,13 @@ class ImperfectAgent(BaseAgent):
         (self.logs_dir / "trajectory.json").write_text(trajectory.model_dump_json(indent=1, exclude_none=True))
 
     async def _act(self, environment: BaseEnvironment, steps: list[Step], message: str, command: str) -> None:
-        result = await environment.exec(command=command)
-        call = f"call-{len(steps)}"
-        output = (result.stdout or "") + (result.stderr or "")
+        done = await environment.exec(command=command)
+        call = ToolCall(tool_call_id=f"call-{len(steps)}", function_name="bash", arguments={"command": command})
+        seen = ObservationResult(source_call_id=call.tool_call_id, content=(done.stdout or "") + (done.stderr or ""))
         steps.append(
-            Step(
-                step_id=len(steps) + 1,
-                timestamp=_now(),
-                source="agent",
-                message=message,
-                tool_calls=[ToolCall(tool_call_id=call, function_name="bash", arguments={"command": command})],
-                observation=Observation(results=[ObservationResult(source_call_id=call, content=output)]),
-            )
+            _step(len(steps) + 1, "agent", message, tool_calls=[call], observation=Observation(results=[seen]))
         )
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
+def _step(number: int, source: Literal["user", "agent"], message: str, **more: Any) -> Step:
+    return Step(step_id=number, timestamp=datetime.now(UTC).isoformat(), source=source, message=message, **more)

@@ -3,7 +3,6 @@
 import asyncio
 import codecs
 import json
-import platform
 from pathlib import Path
 from typing import Any, Literal, override
 
@@ -186,10 +185,8 @@ class _Stream:
 
 
 def _host() -> str:
-    try:
-        return platform.freedesktop_os_release()["PRETTY_NAME"]
-    except OSError:
-        return "Linux"
+    lines = Path("/etc/os-release").read_text().splitlines() if Path("/etc/os-release").exists() else []
+    return next((line.split("=", 1)[1].strip('"') for line in lines if line.startswith("PRETTY_NAME=")), "Linux")
 
 
 def _bind(mount: Any) -> Mount:

@@ -1,13 +1,12 @@
 """Are the keys there that an agent and its model need? A doubt warns; it does not block."""
 
 import contextlib
-import difflib
 import importlib
 
 from harbor_nb.backends.findings import Readiness, finding
 from harbor_nb.backends.keys import Groups, alternatives, key_findings
 from harbor_nb.credentials._known import read_table
-from harbor_nb.errors import BadInputError
+from harbor_nb.errors import BadInputError, nearest
 
 _ALIASES = {"bedrock": "amazon-bedrock", "gemini": "google", "together_ai": "together"}
 _NO_KEY = frozenset({"ollama", "ollama_chat", "hosted_vllm", "vllm", "lm_studio", "fake"})
@@ -43,9 +42,7 @@ def check_agent(agent: str, model: str | None = None) -> Readiness:
         from harbor.models.agent.name import AgentName
 
         if agent not in AgentName.values():
-            near = difflib.get_close_matches(agent, AgentName.values(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "type `harbor run --help` for the list"
-            raise BadInputError(f"unknown agent {agent!r}; {hint}")
+            raise BadInputError(f"unknown agent {agent!r}{nearest(agent, AgentName.values())}")
     findings = [finding("no-model", agent=agent)] if row.get("model") == "needed" and model is None else []
     own, of_model = alternatives(row.get("keys", "")), _model_keys(model)
     if not own or row["note"]:  # the model's key will do

@@ -39,8 +39,7 @@ def run_docker(*arguments: str, limit_sec: float | None = None) -> tuple[int | N
     try:
         done = subprocess.run(
             ["docker", *arguments], capture_output=True, text=True, errors="replace", timeout=limit_sec or LIMIT_SEC,
-            check=False,
-            stdin=subprocess.DEVNULL,
+            check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return None, "", ""

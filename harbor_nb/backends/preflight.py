@@ -56,15 +56,14 @@ def _preflight(name: str, entry: Any) -> Finding | None:
 
     one = record(name)
     docs = one.docs or "see its docs"
+    kind = EnvironmentType(name) if entry else None
     try:
-        if entry is None:
-            EnvironmentFactory.run_preflight(None, name)
-        else:
-            kind = EnvironmentType(name)
-            EnvironmentFactory.run_preflight(kind)
-            # mypy takes a class's bound method for a plain function
-            if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
-                return finding("harbor-unchecked", docs=docs)
+        EnvironmentFactory.run_preflight(kind, None if kind else name)
+        if kind is None:
+            return None
+        # mypy takes a class's bound method for a plain function
+        if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
+            return finding("harbor-unchecked", docs=docs)
     except SystemExit as error:
         text, lacks = str(error), one.missing()
         first, _, rest = " ".join(text.split()).removesuffix(".").partition(". ")
@@ -77,6 +76,4 @@ def _preflight(name: str, entry: Any) -> Finding | None:
         return finding("harbor-import", text=text, package=module[1] if module else "what is missing")
     except BaseException as error:  # noqa: BLE001 - whatever a preflight raises is an answer
         return finding("harbor-error", text=f"{type(error).__name__}: {error}", docs=docs)
-    if entry is None:
-        return None
     return finding("harbor-unasked" if one.missing() else "harbor-passed", needs=one.choices, docs=docs)

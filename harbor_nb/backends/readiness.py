@@ -1,6 +1,5 @@
 """Can this environment run a job here and now; if not, why, and the line that mends it."""
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from harbor_nb.backends.findings import Finding, Readiness, finding
 from harbor_nb.backends.keys import key_findings
 from harbor_nb.backends.practice import settings
 from harbor_nb.credentials._known import known
-from harbor_nb.errors import BadInputError
+from harbor_nb.errors import BadInputError, nearest
 
 
 def check(name: str, live: bool = False, practice: Any = None) -> Readiness:
@@ -63,9 +62,7 @@ def _other(name: str) -> Readiness:
     from harbor_nb.backends.preflight import known_environments, preflights
 
     if ":" not in name and name not in (names := known_environments()):
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; choose one of {', '.join(names)}"
-        raise BadInputError(f"unknown environment {name!r}{hint}")
+        raise BadInputError(f"unknown environment {name!r}{nearest(name, names)}")
     return preflights(name)[name]
 
 

@@ -113,7 +113,7 @@ def load_env(path: str | os.PathLike[str] | None = None, override: bool = False)
         notes.append(f"no .env was found from {Path.cwd()} upward; type harbor_nb.env_example() for one to fill in")
     entries = {name: entry for file in reversed(files) for name, entry in file.entries.items()}  # the first file wins
     wanted, values = _without_ours(entries, files, notes), dict[str, str]()
-    told: dict[str, tuple[str, list[str]]] = {}
+    rows, with_harbor = list[Row](), stored_names(Path.cwd() / ".env.local")
     for name, entry in entries.items():
         seen = ChainMap(values, wanted) if override else ChainMap(wanted, values)
         values[name], expanded = expand(entry.value, seen)
@@ -124,15 +124,15 @@ def load_env(path: str | os.PathLike[str] | None = None, override: bool = False)
             if other.entries.get(name, entry).value != entry.value
         ]
         source, doubts = _choose(name, replace(entry, value=values[name]), wanted, override)
-        told[name] = source, [*entry.doubts, *expanded, *replaced, *doubts]
+        rows.append(_row(name, wanted[name], source, [*entry.doubts, *expanded, *replaced, *doubts], with_harbor))
     for name in os.environ.keys() - wanted.keys():
         del os.environ[name]
     os.environ.update(wanted)
-    for name in sorted(known().keys() & wanted.keys() - told.keys()):
+    for name in sorted(known().keys() & wanted.keys() - entries.keys()):
         redactor.remember_loaded(name, wanted[name])
-        told[name] = str(_ours[name].path) if name in _ours else _whose(name, wanted[name]), []
-    with_harbor = stored_names(Path.cwd() / ".env.local")
-    return Credentials([_row(name, wanted[name], *said, with_harbor) for name, said in told.items()], notes)
+        source = str(_ours[name].path) if name in _ours else _whose(name, wanted[name])
+        rows.append(_row(name, wanted[name], source, [], with_harbor))
+    return Credentials(rows, notes)
 
 
 def _files(path: str | os.PathLike[str] | None) -> list[EnvFile]:

@@ -1,32 +1,22 @@
 """Harbor's job configs as plain mappings: read from files, checked, with absolute paths, and free of secrets."""
 
-import difflib
 import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harbor_nb._redaction import SECRET_NAME, redact, redactor
-from harbor_nb.errors import BadInputError
+from harbor_nb.errors import BadInputError, nearest
 from harbor_nb.running.documents import Document
 
 LOCAL = "harbor_nb.local:LocalEnvironment"
-_PATHS = frozenset(
-    "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills".split()
-)
+_PATHS = "path registry_path download_dir extra_docker_compose extra_instruction_paths load_trajectory skills".split()
 _REDACTED = re.compile(r"\*{4}|.{4}\*{4}.{3}")  # how Harbor writes a literal secret into a config
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-(.*))?\}")
 _SECRET_ARGUMENT = re.compile(r"(api_?key|secret|password|token|credentials?)$", re.IGNORECASE)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Give the end of a message about an unknown word: the nearest known one, or all."""
-    names = sorted(set(known))
-    near = difflib.get_close_matches(word, names, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; choose one of {', '.join(names)}"
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -61,10 +51,10 @@ def _known_fields() -> set[str]:
 
 
 def absolute(part: Any, key: str = "", base: Path | None = None) -> Any:
-    """Return a config with each path to something at `base`, or here, made absolute: the runner works elsewhere."""
+    """Return a config with each path to something at `base`, or here, made absolute; all of it is a copy."""
     if isinstance(part, Mapping):
         remote = part.get("git_url") or part.get("repo")
-        return {name: value if remote else absolute(value, name, base) for name, value in part.items()}
+        return {name: absolute(value, "" if remote else name, base) for name, value in part.items()}
     if isinstance(part, list | tuple):
         return [absolute(value, key, base) for value in part]
     if key in _PATHS and isinstance(part, str | Path):

@@ -49,9 +49,7 @@ class Document:
             told = redact((str(error).splitlines() or ["nested too deeply"])[0])
             raise BadInputError(f"{self.file} is neither JSON nor YAML: {told}") from None
         if not isinstance(data, dict):
-            raise BadInputError(
-                f"{self.file} does not hold a mapping; a job config has keys such as 'tasks' and 'agents'"
-            )
+            raise BadInputError(f"{self.file} does not hold a mapping, as a job config with 'tasks' and 'agents' is")
         return data
 
     def edit(self, path: tuple[str, ...], value: Any) -> None:
@@ -80,10 +78,9 @@ class Document:
     def _members(self, holder: Any, wanted: str) -> dict[str, tuple[Any, Any]]:
         """Give a mapping's members by name, each as its key's and its value's place; without those of anchors."""
         every = {pair[0].value: pair for pair in holder.value}
-        own = {
-            name: (key, value) for name, (key, value) in every.items() if key.start_mark.index < value.end_mark.index
-        }
-        if "<<" in every or (wanted in every and wanted not in own) or (every and not own):
+        shared = [name for name, (key, value) in every.items() if value.start_mark.index < key.start_mark.index]
+        own = {name: pair for name, pair in every.items() if name not in shared}
+        if "<<" in every or wanted in shared or (every and not own):
             raise BadInputError(f"{self.file} takes {wanted} from an anchor; write it out, then repair again")
         return own
 

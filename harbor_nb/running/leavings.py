@@ -13,11 +13,7 @@ from harbor_nb.backends.docker_engine import run_docker
 from harbor_nb.running.owner import PREFIX, OwnerRecord
 
 _LABEL = "com.docker.compose.project"
-_LISTS = {
-    "container": ["ps", "-a", "--format", f'{{{{.Names}}}}\t{{{{.Label "{_LABEL}"}}}}'],
-    "network": ["network", "ls", "--format", f'{{{{.Name}}}}\t{{{{.Label "{_LABEL}"}}}}'],
-    "volume": ["volume", "ls", "--format", f'{{{{.Name}}}}\t{{{{.Label "{_LABEL}"}}}}'],
-}
+_NAMES = {"container": ".Names", "network": ".Name", "volume": ".Name"}  # as docker's lists call them
 
 
 def processes(record: OwnerRecord) -> list[psutil.Process]:
@@ -38,19 +34,15 @@ def compose_name(trial: str) -> str:
     return re.sub(r"[^a-z0-9_-]", "-", trial.lower())
 
 
-def _projects(job: Path) -> re.Pattern[str] | None:
-    """Match the compose projects of a job's trials; each trial's name ends in characters of chance."""
-    names = [compose_name(child.name) for child in job.iterdir() if child.is_dir()]
-    return re.compile(f"(?:{'|'.join(map(re.escape, names))})__.*") if names else None
-
-
 def docker_things(job: Path) -> list[tuple[str, str, str]]:
     """Give (kind, name, compose project) of all that docker still has of a job's trials."""
-    wanted, found = _projects(job), []
-    for kind, command in _LISTS.items() if wanted else ():
-        _, output, _ = run_docker(*command, "--filter", f"label={_LABEL}", limit_sec=60)
+    ours = tuple(f"{compose_name(child.name)}__" for child in job.iterdir() if child.is_dir())
+    found = []
+    for kind, name in _NAMES.items() if ours else ():
+        command = [kind, "ls", *(["--all"] if kind == "container" else []), "--filter", f"label={_LABEL}"]
+        _, output, _ = run_docker(*command, "--format", f'{{{{{name}}}}}\t{{{{.Label "{_LABEL}"}}}}', limit_sec=60)
         rows = [line.split("\t") for line in output.splitlines() if "\t" in line]
-        found += [(kind, row[0], row[1]) for row in rows if wanted and wanted.fullmatch(row[1])]
+        found += [(kind, row[0], row[1]) for row in rows if row[1].startswith(ours)]
     return found
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,9 +111,7 @@ def _rebuild(source: Source) -> None:
     told = told or [entry for entry in lock.get("trials") or [] if (entry.get("task") or {}).get("path")]
     if not told:
         return
-    runs = Counter(
-        (json.dumps(one["task"], sort_keys=True), json.dumps(one.get("agent") or {}, sort_keys=True)) for one in told
-    )
+    runs = runs_of(told)
     tasks, agents = ([json.loads(text) for text in dict.fromkeys(texts)] for texts in zip(*runs, strict=True))
     of_trial = {"task", "agent", "trial_name", "trials_dir", "job_id", "source_trial"}
     kept = {key: lock[key] for key in ("n_concurrent_trials", "retry") if lock.get(key)}
@@ -121,6 +119,12 @@ def _rebuild(source: Source) -> None:
     lost = {"n_attempts": max(runs.values())} | kept | {"tasks": tasks, "agents": agents}
     for key, value in lost.items():
         source.set((key,), value, "the config names no tasks; this is what its trials were told")
+
+
+def runs_of(told: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, str]]:
+    """Count the trials of each task with each agent, by their configs, both as JSON."""
+    pairs = ((one["task"], one.get("agent") or {}) for one in told)
+    return Counter((json.dumps(task, sort_keys=True), json.dumps(agent, sort_keys=True)) for task, agent in pairs)
 
 
 def trial_configs(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

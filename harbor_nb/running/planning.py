@@ -1,12 +1,10 @@
 """`harbor_nb.plan`: what a person names becomes a plan."""
 
-import copy
 import time
 from pathlib import Path
 from typing import Any
 
-from harbor_nb.errors import BadInputError
-from harbor_nb.running.configs import nearest
+from harbor_nb.errors import BadInputError, nearest
 from harbor_nb.running.plans import Plan, checked, free_name
 from harbor_nb.running.sources import agent_config, as_list, environment_config, plain, task_sources
 
@@ -74,11 +72,7 @@ def plan(
     sources["datasets"] += fields.pop("datasets", [])
     stem = name or free_name(Path(jobs_dir).expanduser(), time.strftime("%Y-%m-%d__%H-%M-%S"))
     shared = {key: value if (data := plain(value)) is None else data for key, value in fields.items()}
-    given = [
-        copy.deepcopy({
-            "job_name": stem if exact_name else f"{stem}-{kind}", "jobs_dir": str(jobs_dir), "n_attempts": attempts,
-            "quiet": True, "agents": listed, **sources, "environment": environment, **shared,
-        })
-        for kind, environment in kinds
-    ]  # fmt: skip
+    shared |= {"jobs_dir": str(jobs_dir), "n_attempts": attempts, "quiet": True, "agents": listed, **sources}
+    names = [stem if exact_name else f"{stem}-{kind}" for kind, _ in kinds]
+    given = [{"job_name": name, "environment": kind[1], **shared} for name, kind in zip(names, kinds, strict=True)]
     return checked(given, fast_stop, practice)

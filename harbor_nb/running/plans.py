@@ -1,6 +1,5 @@
 """What to run, checked before anything is written: tasks, agents and environments become Harbor JobConfigs."""
 
-import copy
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -203,7 +202,7 @@ def free_name(jobs_dir: Path, name: str) -> str:
 
 def _of_config(config: dict[str, Any], fields: dict[str, Any], environ: dict[str, str] | None = None) -> Plan:
     fast_stop, practice = fields.pop("fast_stop", True), fields.pop("practice", None)
-    return checked([copy.deepcopy(config) | fields | {"quiet": True}], fast_stop, practice, environ)
+    return checked([config | fields | {"quiet": True}], fast_stop, practice, environ)
 
 
 def checked(

@@ -1,7 +1,6 @@
 """Mend a job: switch its environment or settings, say what changed and why, and run it, or what failed of it, again."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError, JobError
 from harbor_nb.known_failures import rows
 from harbor_nb.running.configs import environment_of
-from harbor_nb.running.origins import Change, Source, find_tasks, migrate, read_source, shown, trial_configs
+from harbor_nb.running.origins import Change, Source, find_tasks, migrate, read_source, runs_of, shown, trial_configs
 from harbor_nb.running.switching import apply_settings, refuse, switch
 
 if TYPE_CHECKING:
@@ -214,14 +213,12 @@ def _only(source: Source, only: Any) -> list[dict[str, Any]]:
         )
     source.wanted = wanted
     found = {Path(task["path"]).name: task for task in source.config.get("tasks") or [] if task.get("path")}
-    runs: Counter[tuple[str, str]] = Counter()
-    for name, config in trial_configs(source.folder):
-        if name in wanted:
-            task = found.get(Path(config["task"].get("path") or "").name, config["task"])
-            runs[json.dumps(config.get("agent") or {}), json.dumps(task)] += 1
+    told = [config for name, config in trial_configs(source.folder) if name in wanted]
+    for config in told:
+        config["task"] = found.get(Path(config["task"].get("path") or "").name, config["task"])
     source.changes.append(Change(source.name, "trials", len(frame), len(wanted), "only those that you asked for"))
     alike: dict[tuple[str, int], list[Any]] = {}
-    for (agent, task), attempts in runs.items():
+    for (task, agent), attempts in runs_of(told).items():
         alike.setdefault((agent, attempts), []).append(json.loads(task))
     part = {**source.config, "datasets": []}
     return [

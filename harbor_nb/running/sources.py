@@ -7,8 +7,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from harbor_nb.errors import BadInputError
-from harbor_nb.running.configs import LOCAL, nearest
+from harbor_nb.errors import BadInputError, nearest
+from harbor_nb.running.configs import LOCAL
 
 _DATASET = re.compile(r"([\w.-]+(?:/[\w.-]+)?)@([\w.:+-]+)")
 _GIT = re.compile(r"git\+(?P<git_url>[a-z]+://[^#@]+(?:@[^#@/]+/[^#@]+)?)(?:@(?P<git_commit_id>[^#]+))?#(?P<path>.+)")

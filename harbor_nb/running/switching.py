@@ -7,8 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from harbor_nb.errors import BadInputError
-from harbor_nb.running.configs import environment_of, nearest
+from harbor_nb.errors import BadInputError, nearest
+from harbor_nb.running.configs import environment_of
 from harbor_nb.running.documents import DELETE
 from harbor_nb.running.origins import Source
 from harbor_nb.running.sources import environment_config, task_config
