@@ -33,8 +33,7 @@ def flips(pairs: pd.DataFrame, middle: float) -> pd.DataFrame:
         if name in known and known[name].nunique() > 1:
             labels = labels + ", " + known[name]
     names = {name: labels[kind == name].tolist() for name in ("fixed", "broken", "both", "neither")}
-    rows = [{"flip": name, "pairs": len(tasks), "tasks": tasks} for name, tasks in names.items()]
-    return pd.DataFrame(rows)
+    return pd.DataFrame({"flip": list(names), "pairs": [*map(len, names.values())], "tasks": list(names.values())})
 
 
 def pass_at_k(trials: pd.DataFrame, key: list[str]) -> pd.DataFrame:
@@ -57,16 +56,14 @@ def _ratio(trials: pd.DataFrame, seconds: Any, key: list[str], baseline: str, ot
     """Return the ratio of geometric means over tasks that have the measure on both sides."""
     logs = np.log(seconds.where(seconds > 0))
     means = logs.groupby([trials[name] for name in (*key, "side")]).mean().dropna().unstack("side")
-    if not {baseline, other} <= set(means.columns):
-        return None
-    means = means[[baseline, other]].dropna()
+    means = means.reindex(columns=[baseline, other]).dropna()
     if means.empty:
         return None
     change = (means[other] - means[baseline]).groupby(level=[0, 1, 2]).mean().to_numpy()
     low, high = np.exp(intervals.student(change))
     here, there = np.exp(means.mean())
-    ratio = {"ratio": np.exp(change.mean()), "low": low, "high": high}
-    return {"tasks": len(change), "baseline": here, "side": there, **ratio}
+    ends = {"low": low, "high": high}
+    return {"tasks": len(change), "baseline": here, "side": there, "ratio": np.exp(change.mean()), **ends}
 
 
 def phases(trials: pd.DataFrame, key: list[str], baseline: str, other: str) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pandas as pd
+
 from harbor_nb.results import _measures, _pairing, verdicts
 from harbor_nb.results._differences import differences
 
@@ -55,39 +57,30 @@ class Side:
         gone = [side for side, name in names if not pairs[name].any()]
         return f"all trials are missing on {' and '.join(gone)}" if gone else "no task has a reward on both sides"
 
-    def says(self, margin: float) -> list[str]:
-        """Return the sentences: verdict, what was left out, what else differs, what it would take."""
-        row = self.rows[LEFT_OUT]
-        alone = bool((self.differences["kind"] == "compared").all())
-        first = f"No verdict on {self.other} against {self.baseline}: {self.refused}."
-        if not self.refused:
-            repeats = self.by == "job" and alone and self.read
-            first = verdicts.sentence(row, self.baseline, margin=margin, scale=self.scale, repeats=repeats)
-        return [
-            first,
-            self._left_out(),
-            *([self._cause()] if len(self.pairs) else []),
-            *([verdicts.needs(self.estimates[LEFT_OUT], margin)] if row["verdict"] == "inconclusive" else []),
-        ]
+    def verdict(self, margin: float) -> str:
+        """Return the sentence of the verdict, or why there is none."""
+        if self.refused:
+            return f"No verdict on {self.other} against {self.baseline}: {self.refused}."
+        repeats = self.by == "job" and len(self.differences) == 1 and self.read
+        return verdicts.sentence(self.rows[LEFT_OUT], self.baseline, margin=margin, scale=self.scale, repeats=repeats)
 
-    def _left_out(self) -> str:
-        """Say what was left out, by reason, and what would come of counting what is missing as 0."""
-        excluded, zero = self.excluded, self.rows[ZERO]
-        whole = excluded[excluded["left_out"]].groupby("reason")["task"].nunique()
-        lost = excluded[excluded["reason"].isin(_pairing.MISSING)].groupby(["side", "reason"], as_index=False)
-        told = []
-        if len(whole):
-            told.append("Tasks left out: " + ", ".join(f"{n:,} ({reason})" for reason, n in whole.items()) + ".")
-        if missing := [f"{row.side} {row.trials:,} ({row.reason})" for row in lost["trials"].sum().itertuples()]:
-            told.append(f"Trials missing: {', '.join(missing)}.")
-            if zero["tasks"]:
-                amount, tasks = verdicts.amount(zero["difference"], self.scale), verdicts.tasks(zero["tasks"])
-                verdict = "" if self.refused else f": {zero['verdict']}"
-                told.append(f"Counted as 0, the difference is {amount} over {tasks}{verdict}.")
-        return " ".join(told) or "Nothing was left out and no trial is missing."
+    def if_zero(self) -> str:
+        """Say what would come of counting what is missing as 0."""
+        zero = self.rows[ZERO]
+        if not zero["tasks"] or not self.excluded["reason"].isin(_pairing.MISSING).any():
+            return ""
+        amount, tasks = verdicts.amount(zero["difference"], self.scale), verdicts.tasks(zero["tasks"])
+        return f"Counted as 0, the difference is {amount} over {tasks}{'' if self.refused else ': ' + zero['verdict']}."
 
-    def _cause(self) -> str:
+    def needs(self, margin: float) -> str:
+        """Say what would settle it, where it is inconclusive."""
+        settled = self.rows[LEFT_OUT]["verdict"] != "inconclusive"
+        return "" if settled else verdicts.needs(self.estimates[LEFT_OUT], margin)
+
+    def cause(self) -> str:
         """Say whether the compared column was the only difference, else what keeps us from calling it the cause."""
+        if self.pairs.empty:
+            return ""
         rest = self.differences[self.differences["kind"] != "compared"]
         if rest.empty and self.read:
             return f"The {self.by} was the only recorded difference."
@@ -96,3 +89,30 @@ class Side:
         named = [f"{row.setting} ({row.baseline} | {row.side})" for row in rest.head(_NAMED).itertuples()]
         more = f" and {len(rest) - _NAMED} more" if len(rest) > _NAMED else ""
         return f"Not the {self.by} alone: also {', '.join(named)}{more}; so this is not put down to the {self.by}."
+
+
+def _left_out(sides: list[Side]) -> str:
+    """Say what was left out, by reason; what several sides lack alike counts once."""
+    excluded = pd.concat([side.excluded for side in sides]).sort_values("left_out", ascending=False, kind="stable")
+    excluded = excluded.drop_duplicates([name for name in excluded if name != "left_out"])
+    whole = excluded[excluded["left_out"]].groupby("reason")["task"].nunique()
+    lost = excluded[excluded["reason"].isin(_pairing.MISSING)].groupby(["side", "reason"], as_index=False)
+    told = {
+        "Tasks left out": [f"{n:,} ({reason})" for reason, n in whole.items()],
+        "Trials missing": [f"{row.side} {row.trials:,} ({row.reason})" for row in lost["trials"].sum().itertuples()],
+    }
+    said = [f"{what}: {', '.join(counts)}." for what, counts in told.items() if counts]
+    return " ".join(said) or "Nothing was left out and no trial is missing."
+
+
+def headline_of(sides: list[Side], margin: float) -> list[str]:
+    """Return the lines: one a side, then once what was left out and what else differs; all in one for a single side."""
+    if len(sides) == 1:
+        (side,) = sides
+        said = (side.verdict(margin), _left_out(sides), side.if_zero(), side.cause(), side.needs(margin))
+        return [" ".join(filter(None, said))]
+    causes: dict[str, list[str]] = {}
+    for side in sides:
+        causes.setdefault(side.cause(), []).append(side.other)
+    shared = [text if len(of) == len(sides) else f"{', '.join(of)}: {text}" for text, of in causes.items() if text]
+    return [*(f"{side.verdict(margin)} {side.if_zero()}" for side in sides), " ".join([_left_out(sides), *shared])]

@@ -10,7 +10,8 @@ import pandas as pd
 from harbor_nb._display import Shown, clean, render
 from harbor_nb.errors import BadInputError
 from harbor_nb.results import _measures, _pairing, verdicts
-from harbor_nb.results._one_side import LEFT_OUT, ZERO, Side
+from harbor_nb.results._one_side import LEFT_OUT, ZERO, Side, headline_of
+from harbor_nb.results.frames import trials
 from harbor_nb.results.statistics import holm
 
 if TYPE_CHECKING:
@@ -53,20 +54,19 @@ class Comparison(Shown):
     labels: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     verdicts: dict[str, str] = field(default_factory=dict)
-    statements: dict[str, list[str]] = field(default_factory=dict)
+    statements: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
         """The verdict; several sides' each with its name."""
-        if len(self.verdicts) == 1:
-            return next(iter(self.verdicts.values()))
-        return "; ".join(f"{side}: {verdict}" for side, verdict in self.verdicts.items())
+        several = len(self.verdicts) > 1
+        return "; ".join(f"{side}: {verdict}" if several else verdict for side, verdict in self.verdicts.items())
 
     @property
     def headline(self) -> str:
-        """Each side's sentence, what was left out of it and what else differs."""
+        """The verdict, what was left out and what else differs; of several sides a line each, then what they share."""
         label = f"[{', '.join(self.labels)}] " if self.labels else ""
-        return label + " ".join(clean(" ".join(said)) for said in self.statements.values())
+        return label + "\n".join(" ".join(clean(line).split()) for line in self.statements)
 
     def plot(self, kind: str = "all") -> "Picture":
         """Draw it.
@@ -121,7 +121,8 @@ class Comparison(Shown):
 
     def to_markdown(self) -> str:
         """Return the report as Markdown."""
-        blocks = [f"**{_mark(self.headline)}**", *map(_mark, self.notes)]
+        headline = "  \n".join(f"**{_mark(line)}**" for line in self.headline.splitlines())
+        blocks = [headline, *map(_mark, self.notes)]
         for title, names, rows, more in self._sections():
             lines = [names, ["---"] * len(names), *[[_mark(cell) for cell in row] for row in rows]]
             table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -195,16 +196,8 @@ def compare(
         >>> print(harbor_nb.compare("jobs", by="environment").headline)  # doctest: +SKIP
     """
     if not margin > 0:
-        raise BadInputError(
-            f"The margin must be above 0, not {margin}: it is the largest difference that counts as none."
-        )
-    if isinstance(x, pd.DataFrame):
-        frame = x
-    else:
-        from harbor_nb.results.frames import trials
-
-        frame = trials(x)
-    found = _pairing.sides(frame, by, baseline, outcome)
+        raise BadInputError(f"The margin must be above 0, not {margin}: the largest difference that counts as none.")
+    found = _pairing.sides(x if isinstance(x, pd.DataFrame) else trials(x), by, baseline, outcome)
     sides = [Side(found, other, by, calibration) for other in found.others]
     for convention in (LEFT_OUT, ZERO):
         estimates = [side.estimates[convention] for side in sides]
@@ -229,18 +222,14 @@ def _assemble(found: _pairing.Sides, sides: list[Side], margin: float, outcome: 
     counted = joined["pairs"][["versus", "scored", "scored_baseline"]].drop_duplicates()
     uneven = counted["versus"].duplicated().any() or (counted["scored"] != counted["scored_baseline"]).any()
     unknown = 0 if calibration is None else calibration.unknown(used)
-    told = [
-        (
-            len(sides) > 1,
-            f"{len(sides)} comparisons at once: verdicts and p_holm are corrected (Holm 1979), intervals not.",
-        ),
-        (
-            any(side.scale != 1 for side in sides),
-            f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit.",
-        ),
-        (uneven, "Attempts a task differ; each task weighs the same, however many attempts it had."),
-        (unknown, f"{unknown:,} of the compared tasks were not calibrated on every environment."),
-    ]
+    several, own_unit = len(sides) > 1, any(side.scale != 1 for side in sides)
+    told = {
+        f"{len(sides)} comparisons at once: verdicts and p_holm are corrected (Holm 1979), intervals not.": several,
+        f"Rewards lie outside 0..1: differences and the margin of {margin:g} are in the reward's own unit.": own_unit,
+        "Attempts a task differ; each task weighs the same, however many attempts it had.": uneven,
+        f"{unknown:,} of the compared tasks were not calibrated on every environment.": unknown,
+        **{f"{side.other}: {side.needs(margin)}": several and side.needs(margin) for side in sides},
+    }
     joined["pairs"] = joined["pairs"][["versus", *found.key, *_pairing.PAIRED]]
     passes = used if all(side.binary for side in sides) else used.iloc[:0]
     return Comparison(
@@ -248,7 +237,7 @@ def _assemble(found: _pairing.Sides, sides: list[Side], margin: float, outcome: 
         table=pd.DataFrame([side.rows[convention] for side in sides for convention in (LEFT_OUT, ZERO)]),
         failures=_measures.failures(found.trials), pass_at_k=_measures.pass_at_k(passes, found.key),
         labels=[name for name in ("practice", "recorded") if used[name].any()],
-        notes=[clean(note) for note in (*found.notes, *(note for holds, note in told if holds))],
+        notes=[clean(note) for note in (*found.notes, *(note for note, holds in told.items() if holds))],
         verdicts={side.other: side.rows[LEFT_OUT]["verdict"] for side in sides},
-        statements={side.other: side.says(margin) for side in sides},
+        statements=headline_of(sides, margin),
     )  # fmt: skip

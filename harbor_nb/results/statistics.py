@@ -1,11 +1,13 @@
 """Resampling, exact tests, pass@k and power of a paired comparison: pure functions over arrays, one value a task."""
 
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
 _GROUPS = 256
+_z = NormalDist().inv_cdf
 
 
 def _grouped(values: Array) -> tuple[Array, Array, float]:
@@ -52,9 +54,8 @@ def bca(differences: Array, level: float = 0.95, resamples: int = 10_000, seed: 
     mean = differences.mean()
     below = (np.searchsorted(means, mean - 1e-12) + np.searchsorted(means, mean + 1e-12)) / 2
     bias = stats.norm.ppf(np.clip(below / resamples, 1 / resamples, 1 - 1 / resamples))
-    skew = ((differences - mean) ** 3).sum() / (
-        6 * ((differences - mean) ** 2).sum() ** 1.5
-    )  # the jackknife's, of a mean
+    centred = differences - mean
+    skew = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)  # the jackknife's, of a mean
     z: Any = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
     ends = np.quantile(means, stats.norm.cdf(bias + z / (1 - skew * z)))
     return float(ends[0]), float(ends[1])
@@ -149,9 +150,7 @@ def holm(p_values: Any) -> Array:
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
     steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    result = np.empty(len(p))
-    result[order] = np.minimum(steps, 1)
-    return result
+    return np.minimum(steps, 1)[np.argsort(order)]
 
 
 def tasks_needed(difference: float, sd: float, *, equivalence: bool = False, power: float = 0.8) -> int:
@@ -170,14 +169,11 @@ def tasks_needed(difference: float, sd: float, *, equivalence: bool = False, pow
         >>> tasks_needed(0.05, 0.0, equivalence=True), tasks_needed(0.1, 0.5)
         (59, 197)
     """
-    from scipy import stats
-
+    floor = 6.0
     if equivalence:
-        needed = ((stats.norm.ppf(0.95) + stats.norm.ppf((1 + power) / 2)) * sd / difference) ** 2
         floor = np.log(0.05) / np.log(1 - difference) if difference < 1 else 2
-    else:
-        needed, floor = ((stats.norm.ppf(0.975) + stats.norm.ppf(power)) * sd / difference) ** 2, 6
-    return int(np.ceil(max(needed, floor)))
+    sure, likely = (0.95, (1 + power) / 2) if equivalence else (0.975, power)
+    return int(np.ceil(max(((_z(sure) + _z(likely)) * sd / difference) ** 2, floor)))
 
 
 def power_text(tasks: int, attempts: int = 1, difference: float = 0.05, sd: float | None = None) -> str:
@@ -197,10 +193,8 @@ def power_text(tasks: int, attempts: int = 1, difference: float = 0.05, sd: floa
         >>> power_text(5).split(" (")[0]
         '5 tasks x 1 attempt: differences of 89 points or more would show'
     """
-    from scipy import stats
-
     known = difference_sd(attempts=attempts) if sd is None else sd
-    least = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * known / np.sqrt(tasks)
+    least = (_z(0.975) + _z(0.8)) * known / np.sqrt(tasks)
     wanted = tasks_needed(difference, known)
     basis = "pass rate 50 %" if sd is None else f"standard deviation {sd:.2f} as in the pilot"
     count = f"{attempts} attempt{'s' if attempts > 1 else ''}"

@@ -115,9 +115,8 @@ def verdicts(estimates: list[Estimate], margin: float) -> list[str]:
     Returns:
         `equivalent`, `equivalent, small difference detected`, `better`, `worse` or `inconclusive`.
     """
-    p_values = [estimate.test[0] for estimate in estimates]
     sizes = [abs(estimate.d.mean()) if len(estimate.d) else 9e9 for estimate in estimates]
-    apart = _claimed(estimates, p_values, lambda estimate, alpha: estimate.differs(alpha))
+    apart = _claimed(estimates, [estimate.test[0] for estimate in estimates], Estimate.differs)
     alike = _claimed(estimates, sizes, lambda estimate, alpha: estimate.within(margin, alpha))
     words = []
     for place, estimate in enumerate(estimates):
@@ -194,6 +193,9 @@ def sentence(row: Any, baseline: str, *, margin: float, scale: float, repeats: b
         f"{amount(row.difference, scale)}, {level} % interval {amount(low, scale, unit=False)} to "
         f"{amount(high, scale, unit=False)}, over {tasks(row.tasks, 'paired ')}"
     )
+    if (apart := row.low > 0 or row.high < 0) != (row.p_value <= 0.05):
+        zero = "leaves out 0" if apart else "holds 0"
+        figures += f" (the 95 % interval {zero}, yet p = {row.p_value:.3g} by {row.test})"
     limit = f"±{amount(margin, scale, sign=False)}"
     if repeats:
         chance = "more than chance usually gives: something that is not recorded differs, or it is the one in twenty"
@@ -207,6 +209,6 @@ def sentence(row: Any, baseline: str, *, margin: float, scale: float, repeats: b
         "worse": f"scores lower than {baseline}",
         "inconclusive": f"can be called neither equal to {baseline} within {limit} nor different",
     }[row.verdict]
-    if row.verdict == "inconclusive" and (row.low > 0 or row.high < 0):
+    if row.verdict == "inconclusive" and apart:
         said += " once several comparisons are corrected for"
     return f"{row.side} {said}: {figures}."

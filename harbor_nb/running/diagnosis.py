@@ -273,8 +273,9 @@ def _headline(frame: "pd.DataFrame", failed: "pd.DataFrame", groups: list[Any], 
     rest = f"; {going} still to come" if going else ""
     if hung := sum(row["hung"] for row in running):
         rest += f", of which {hung} look hung"
+    if frame.empty and not groups:
+        return f"{what}: no trial has begun"
+    told = f"{len(failed)} of {len(frame)} trials failed"
     if all(group["scored"] for group in groups):
-        if frame.empty:
-            return f"{what}: no trial has begun"
-        return f"{what}: nothing failed: {scored} of {len(frame)} trials scored, {passed} passed{rest}"
-    return f"{what}: {len(failed)} of {len(frame)} trials failed, {passed} passed{rest}"
+        told = f"nothing failed: {scored} of {len(frame)} trials scored"
+    return f"{what}: {told}, {passed} passed{rest}"

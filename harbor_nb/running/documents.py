@@ -78,7 +78,7 @@ class Document:
     def _members(self, holder: Any, wanted: str) -> dict[str, tuple[Any, Any]]:
         """Give a mapping's members by name, each as its key's and its value's place; without those of anchors."""
         every = {pair[0].value: pair for pair in holder.value}
-        shared = [name for name, (key, value) in every.items() if value.end_mark.index < key.start_mark.index]
+        shared = [name for name, (key, value) in every.items() if value.start_mark.index < key.start_mark.index]
         own = {name: pair for name, pair in every.items() if name not in shared}
         if "<<" in every or wanted in shared or (every and not own):
             raise BadInputError(f"{self.file} takes {wanted} from an anchor; write it out, then repair again")

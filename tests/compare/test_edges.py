@@ -228,6 +228,34 @@ def test_several_sides_are_corrected(frame):
     whole(found)
 
 
+def test_several_sides_have_a_line_each_and_tell_once_what_they_share(frame, trial):
+    rewards = [1.0] * 28 + [0.0]
+    data = frame(dict.fromkeys(("docker", "daytona", "e2b", "modal"), rewards))
+    lost = [trial("lost", "docker", exception="CommandError", fault="infrastructure")]
+    lost += [trial("lost", side, 1.0) for side in ("daytona", "e2b", "modal")]
+    found = harbor_nb.compare(pd.concat([data, pd.DataFrame([*lost, trial("alone", "e2b", 1.0)])]))
+    lines = found.headline.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["daytona", "e2b", "modal"]
+    assert all("over 29 paired tasks. Counted as 0, the difference is +3.3 points" in line for line in lines[:3])
+    assert lines[3:] == [
+        "Tasks left out: 1 (infrastructure failure), 1 (not on docker). Trials missing: docker 1 (infrastructure"
+        " failure). What else differs is not known: there are no job folders to read it from."
+    ]
+    assert all(len(line) < 320 for line in lines)
+    assert sum("To settle it at 80 % power" in note for note in found.notes) == 3
+    assert found.to_markdown().splitlines()[0].startswith("**daytona can be called")
+    whole(found)
+
+
+def test_an_interval_and_a_test_that_disagree_are_both_told(frame):
+    few = harbor_nb.compare(frame({"docker": [1.0] * 30, "daytona": [0.0] * 5 + [1.0] * 25}))
+    assert few.verdict == "worse"
+    assert "over 30 paired tasks (the 95 % interval leaves out 0, yet p = 0.0625 by exact McNemar)" in few.headline
+    more = harbor_nb.compare(frame({"docker": [1.0] * 30, "daytona": [0.0] * 8 + [1.0] * 22}))
+    assert more.verdict == "worse"
+    assert "yet p" not in more.headline
+
+
 def test_correction_takes_a_verdict_back(frame):
     weak = [0.0] * 6 + [1.0] * 54
     both = {"docker": [1.0] * 60, "daytona": weak, "e2b": weak, "modal": weak, "runloop": weak}

@@ -53,6 +53,34 @@ def test_one_attempt_against_five_raises_no_more_false_alarms():
     assert alarms[0] / 300 > 0.08  # what taking the sides for balanced would do
 
 
+def _unlike(here, there, loss, tasks, runs=3000):
+    """Differences of tasks that pass nearly always, with so many attempts here and there."""
+    rng = np.random.default_rng(1)
+    shape = (runs, tasks)
+    d = rng.binomial(there, 0.95 - loss, shape) / there - rng.binomial(here, 0.95, shape) / here
+    return np.round(d[np.count_nonzero(d, axis=1) >= 20], 12)
+
+
+def test_unlike_attempts_on_many_tasks_raise_as_many_false_alarms_as_promised():
+    noise = 0.012  # three standard errors of 5 % over 3,000 runs
+    found = _unlike(1, 5, 0.0, 100)
+    alarms = {
+        balanced: np.mean([low > 0 or high < 0 for low, high, _ in ends])
+        for balanced, ends in ((b, [intervals.mean_interval(d, balanced=b) for d in found]) for b in (True, False))
+    }
+    assert 0.04 - noise <= alarms[False] <= 0.06 + noise / 2
+    assert alarms[True] > 0.06  # Student's t, which takes no heed of the skew
+
+
+def test_unlike_attempts_are_not_called_equivalent_at_the_margin():
+    found = _unlike(5, 1, 0.05, 200)
+    by_t = np.array([low > -0.05 and high < 0.05 for low, high in (intervals.student(d, 0.90) for d in found)])
+    # the cautious interval is never within Student's
+    cautious = [intervals.mean_interval(d, 0.90, cautious=True, balanced=False) for d in found[by_t]]
+    assert by_t.mean() > 0.06
+    assert sum(low > -0.05 and high < 0.05 for low, high, _ in cautious) / len(found) <= 0.05 + 0.006
+
+
 def test_counting_missing_trials_as_failures_raises_false_alarms():
     found = rates(tasks=200, attempts=3, missing=(0.0, 0.15), runs=100)
     assert found.rejected <= 0.05 + 0.066

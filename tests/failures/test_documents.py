@@ -97,6 +97,10 @@ def test_the_guides_file_with_its_comment(tmp_path):
         ("e: {type: x, k: {a: 1}}\n", "a.yaml", ("e", "k"), DELETE, "e: {type: x }\n"),
         ("e:\n  type: x", "a.yaml", ("e", "n"), 1, "e:\n  type: x\n  n: 1\n"),
         ("e:\n  type: x\n", "a.yaml", ("e", "type"), DELETE, "e:\n"),
+        ("e:\n  k: |\n    x\n\n  t: 1\n", "a.yaml", ("e", "k"), DELETE, "e:\n\n  t: 1\n"),
+        ("e: {k: {a: 1, b: 2}}\n", "a.yaml", ("e", "k", "a"), DELETE, "e: {k: { b: 2}}\n"),
+        ('{"e": {"k": {"a": 1}}}', "a.json", ("e", "k", "b"), 2, '{"e": {"k": {"a": 1, "b": 2}}}'),
+        ("t: 1\n", "a.yaml", ("e", "k", "b"), 2, 't: 1\ne: {"k": {"b": 2}}\n'),
         ("", "a.yaml", ("e",), 1, None),
     ],
 )

@@ -378,6 +378,15 @@ def test_a_list_of_jobs_is_repaired_as_one(job, task):
     assert set(mended.table["job"]) == {"a", "b"}
 
 
+def test_a_repaired_practice_job_meets_the_same_faults(job, task):
+    folder = job(config={"environment": {"type": "daytona"}, "tasks": [{"path": str(task())}]})
+    played = harbor_nb.Practice(daytona={"quota": 2}, e2b={"start_delay": 3}, seed=7)
+    record = {"job_name": "job", "state": "finished", "environment": "daytona", "practice": True}
+    (folder / "harbor_nb.json").write_text(json.dumps({**record, "plays": played.to_json()}))
+    assert harbor_nb.repair(folder, environment="e2b").plan.practice == played
+    assert harbor_nb.repair(folder, environment="docker").plan.practice is None
+
+
 def test_text_and_html_show_each_change_once(job, task):
     mended = harbor_nb.repair(job(config={"environment": {"type": "daytona"}, "tasks": [{"path": str(task())}]}),
                               environment="docker")  # fmt: skip

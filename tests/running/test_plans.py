@@ -264,6 +264,7 @@ def test_the_preview_tells_trials_readiness_history_and_more(tasks, monkeypatch)
     assert "p-local: 3 trials, oracle on local" in shown
     assert "no history" in shown
     assert "not ready" in shown
+    assert shown.count("oracle is ready") == plan._repr_html_().count("oracle is ready") == 1
     assert "HARBOR_TELEMETRY" in shown
     assert "side by side, with the same agent version" in shown
     monkeypatch.setenv("HARBOR_TELEMETRY", "off")

@@ -20,10 +20,10 @@ from harbor_nb.results.frames._trajectories import batches, task_step_folders
 if TYPE_CHECKING:
     import pandas as pd
 
-_STATS = {
-    column.name: column.source.rpartition(".")[2]
+_PATHS = {
+    column.name: column.source.replace("result.json: ", "result.").replace("harbor_nb.json: ", "owner.")
     for column in TABLES["jobs"]
-    if column.source.startswith("result.json: stats.")
+    if column.source.startswith(("result.json: ", "harbor_nb.json: ")) and column.name != "total_sec"
 }
 _LOG = "harbor_nb.events.jsonl"
 
@@ -80,25 +80,20 @@ def _who(job: reading.JobFolder) -> dict[str, str | None]:
 
 
 def _job_row(job: reading.JobFolder, wanted: set[str]) -> dict[str, Any]:
-    owner, result, names = job.owner, job.result, job.trial_names
-    row: dict[str, Any] = {"job": job.name, "job_path": job.path, "state": _state(job), "n_trials": len(names)}
+    row: dict[str, Any] = {"job": job.name, "job_path": job.path, "n_trials": len(job.trial_names)}
+    row["state"] = _state(job)
     if job.broken:
         return row
+    told = _rows.Fields({"": [job]})
+    row.update({name: told[path][0] for name, path in _PATHS.items() if name in wanted})
     row.update({flag: job.flag(flag) for flag in ("practice", "recorded", "fast_stop")})
     if wanted & {"environment", "agents", "models"}:
         row.update(_who(job))
-    if owner is not None:
-        row.update({name: getattr(owner, name) for name in ("harbor_version", "harbor_nb_version", "error")})
-    if row.get("harbor_version") is None and "harbor_version" in wanted and job.lock and job.lock.harbor:
-        row["harbor_version"] = job.lock.harbor.version
-    if result is None:
-        return row
-    row.update(job_id=result.id, n_total=result.n_total_trials)
-    if (stats := result.stats) is not None:
-        row.update({name: getattr(stats, field) for name, field in _STATS.items()})
-        if row["n_completed"] is None:  # Harbor 0.1
-            row.update(n_completed=stats.n_trials, n_errored=stats.n_errors)
-    if wanted & {"started_at", "finished_at", "total_sec"}:
+    if "harbor_version" in wanted:
+        row["harbor_version"] = told["owner.harbor_version"][0] or told["lock.harbor.version"][0]
+    if told["result.stats.n_completed_trials"] == [None]:  # Harbor 0.1
+        row.update(n_completed=told["result.stats.n_trials"][0], n_errored=told["result.stats.n_errors"][0])
+    if job.result is not None and wanted & {"started_at", "finished_at", "total_sec"}:
         started, finished = _times(job)
         total = (finished - started).total_seconds() if started and finished else None
         row.update(started_at=started, finished_at=finished, total_sec=total)
