@@ -16,17 +16,22 @@ _LABEL = "com.docker.compose.project"
 _NAMES = {"container": ".Names", "network": ".Name", "volume": ".Name"}  # as docker's lists call them
 
 
-def processes(record: OwnerRecord) -> list[psutil.Process]:
-    """Give what a dead runner's session still has; known by the runner's own TMPDIR, for ids come again."""
+def _session(record: OwnerRecord, temporary: str | None = None) -> list[psutil.Process]:
+    """Give the processes of a dead runner's session, or of these the ones with its own TMPDIR."""
     found = []
     for process in psutil.process_iter():
         try:
             mine = os.getsid(process.pid) == record.pid and process.pid != record.pid
-            if mine and record.temporary and process.environ().get("TMPDIR") == record.temporary:
+            if mine and (temporary is None or process.environ().get("TMPDIR") == temporary):
                 found.append(process)
         except (OSError, psutil.Error):  # it ended meanwhile, or is another user's
             continue
     return found
+
+
+def processes(record: OwnerRecord) -> list[psutil.Process]:
+    """Give what a dead runner's session still has; known by the runner's own TMPDIR, for ids come again."""
+    return _session(record, record.temporary) if record.temporary else []
 
 
 def compose_name(trial: str) -> str:
@@ -56,10 +61,10 @@ def clear(job: Path, record: OwnerRecord | None, environment: str) -> list[str]:
     """Remove what a dead runner left: its processes first, for one of them might bring a container back."""
     removed = left(job, record, environment)
     if record is not None:
-        gone = processes(record)
-        for process in gone:
+        session = _session(record)  # also local sandboxes, which end by themselves with their runner
+        for process in processes(record):
             process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(gone, timeout=10)
+        psutil.wait_procs(session, timeout=10)
         own = Path(record.temporary)
         if own.parent == Path(tempfile.gettempdir()) and own.name.startswith(PREFIX):  # not what a file says alone
             shutil.rmtree(own, ignore_errors=True)
