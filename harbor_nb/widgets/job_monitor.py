@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
@@ -81,8 +80,8 @@ class JobMonitor(Panel):
         self._which.value = self._which.options[0]
         self._name_buttons()
         self._body.layout.display, self._which.layout.display = ("" if len(names) > n else "none" for n in (0, 1))
-        paths = [_short(watch.job.path) for watch in self._watches]
-        self._show_code(call("attach", *paths) if len(paths) < 2 else call("JobMonitor", paths))
+        found = [watch.job for watch in self._watches]
+        self._show_code(call("attach", *found) if len(found) < 2 else call("JobMonitor", found))
         self._tick(0)
         stop = self._stop = threading.Event()
         self._thread = self._behind(lambda: self._keep_looking(stop))
@@ -159,7 +158,7 @@ class JobMonitor(Panel):
         (self._resume if again else self._cancel).disabled = True
         wanted = [watch for watch in self._chosen() if watch.ended == again]
         line = call(verb, **options).removeprefix("harbor_nb")
-        self._show_code("; ".join(call("attach", _short(watch.job.path)) + line for watch in wanted))
+        self._show_code("; ".join(call("attach", watch.job) + line for watch in wanted))
         self._say(f"{'Resuming' if again else 'Cancelling'} {', '.join(watch.name for watch in wanted)} …")
         for watch in wanted:
             getattr(watch.job, verb)(**options)
@@ -176,9 +175,3 @@ class JobMonitor(Panel):
             with suppress(OSError, HarborNbError):
                 text = str(watch.job.trial(trial).log(self._kind.value, 200))
             self._log.value = render("widgets_log", name=f"{trial}, {self._kind.value} log", text=text[-60_000:])
-
-
-def _short(path: Any) -> str:
-    """A path as a person in this folder would type it."""
-    place = Path(path)
-    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)

@@ -195,11 +195,13 @@ class Code(str):
 
 
 def literal(value: Any) -> str:
-    """Return a value as a person would type it in Python."""
+    """Return a value as a person in this folder would type it in Python."""
     if isinstance(value, Code):
         return value
-    if isinstance(value, str | os.PathLike):
-        return json.dumps(os.fspath(value), ensure_ascii=False)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value).removeprefix(f"{Path.cwd()}{os.sep}")
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Sequence):
         inner = ", ".join(literal(item) for item in value)
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"

@@ -159,7 +159,7 @@ class ResultsExplorer(TrialsPanel):
     def _open_viewer(self) -> None:
         from harbor_nb.running.handles import attach
 
-        self._show_code(f"{call('attach', str(self._folder.parent))}.view()")
+        self._show_code(f"{call('attach', self._folder.parent)}.view()")
         frame = attach(self._folder.parent).view()
         told = f"Type in a terminal: harbor view {self._folder.parents[1]}"
         self._content.value = frame._repr_html_() if frame is not None else render("widgets_log", name="", text=told)

@@ -84,7 +84,9 @@ def test_the_line_of_python():
     assert call("plan", "tasks", agents=["oracle"], name=None) == 'harbor_nb.plan("tasks", agents=["oracle"])'
 
 
-def test_folders_are_typed_as_text():
+def test_folders_are_typed_as_text_and_from_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("attach", tmp_path / "jobs" / "first") == 'harbor_nb.attach("jobs/first")'
     jobs = harbor_nb.sample_jobs()
     several = Jobs([Job(jobs / "imperfect-docker"), Job(jobs / "imperfect-local")])
     for given in (list(several), several, [job.path for job in several]):
