@@ -4,7 +4,7 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,6 +85,9 @@ def distributions(extra: str) -> tuple[str, ...]:
     return tuple(sorted((n for n in names if n != "harbor"), key=lambda n: n == "dockerfile-parse"))
 
 
+_seen: dict[str, Any] = {}
+
+
 def environments() -> "pd.DataFrame":
     """List the environment types that the installed Harbor knows, and whether each can run a job here and now.
 
@@ -100,12 +103,14 @@ def environments() -> "pd.DataFrame":
         >>> environments()["name"].tolist()[:2]
         ['local', 'docker']
     """
-    mark = hash(frozenset(os.environ.items())), Path.cwd(), time.monotonic() // _FRESH_SEC
-    return _frame(mark).copy()
+    mark = hash(frozenset(os.environ.items())), Path.cwd()
+    if _seen.get("mark") != mark or time.monotonic() - _seen["at"] > _FRESH_SEC:
+        _seen.update(mark=mark, frame=_frame(), at=time.monotonic())
+    kept: pd.DataFrame = _seen["frame"]
+    return kept.copy()
 
 
-@lru_cache(maxsize=1)
-def _frame(_mark: tuple[Any, ...]) -> "pd.DataFrame":
+def _frame() -> "pd.DataFrame":
     from harbor_nb.backends.preflight import preflights
     from harbor_nb.backends.readiness import check
 

@@ -146,7 +146,8 @@ def migrate(source: Source) -> None:
         old = source.config.get(outer)
         if isinstance(old, dict) and name in old and today[-1] not in source.config:
             source.set(today, old[name], f"today's place of {outer}.{name}")
-            source.set((outer, name), DELETE, f"today it is {'.'.join(today)}")
+    for gone in (("environment", "mounts_json"), ("orchestrator",), ("plugins",)):
+        source.set(gone, DELETE, "Harbor no longer uses it")
     for key in [key for key in source.config if key not in JobConfig.model_fields]:
         lost = _hidden(key, source.config.pop(key))  # the file keeps it
         source.changes.append(Change(source.name, key, lost, None, "Harbor knows no such setting"))

@@ -131,7 +131,9 @@ def text(shown: Mapping[str, Any]) -> str:
     jobs = shown["jobs"]
     lines = [f"Plan: {len(jobs)} job{'s' * (len(jobs) != 1)}"]
     for job in jobs:
-        number = "trials not counted yet" if job["trials"] is None else f"{job['trials']} trials"
+        number = (
+            "trials not counted yet" if job["trials"] is None else f"{job['trials']} trial{'s' * (job['trials'] != 1)}"
+        )
         lines.append(f"  {job['name']}: {number}, {', '.join(job['agents'])} on {job['environment']}")
         lines += ["    a job of this name exists already; give another name"] * job["exists"]
         lines.append(f"    {job['history']}")

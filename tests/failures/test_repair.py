@@ -273,6 +273,20 @@ def test_configs_of_old_harbor_versions_are_migrated(job, task, monkeypatch):
     assert "zzz" not in str(mended) + mended._repr_html_() + mended.table.to_string()
 
 
+def test_an_old_file_is_brought_up_to_date_once(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "old.yaml"
+    file.write_text(
+        f"# mine\norchestrator:\n  n_concurrent_trials: 3  # few\nplugins: []\ntasks:\n  - path: {task()}\n"
+    )
+    harbor_nb.repair(file, environment="local").write(in_place=True)
+    assert not {"orchestrator", "plugins"} & set(yaml.safe_load(file.read_text()))
+    assert "# mine" in file.read_text()
+    again = harbor_nb.repair(file, environment="local")
+    assert again.changes == ()
+    assert again.plan.configs[0]["n_concurrent_trials"] == 3
+
+
 def test_real_configs_of_harbor_0_1_are_repaired(real_jobs):
     for file in real_jobs.glob("*/jobs/*/config.json"):
         with pytest.raises(BadInputError, match="give tasks="):  # their tasks are not here

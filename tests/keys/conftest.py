@@ -27,9 +27,9 @@ def clean_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(work)
     _loading._ours.clear()
     _loading._at_start.cache_clear()
-    catalog._frame.cache_clear()
+    catalog._seen.clear()
     yield
-    catalog._frame.cache_clear()
+    catalog._seen.clear()
     _loading._ours.clear()
     os.environ.clear()
     os.environ.update(before)

@@ -205,6 +205,24 @@ def test_environments_again_sees_a_key_that_was_set_and_no_change_of_another_fra
     assert not harbor_nb.environments().set_index("name").loc["e2b", "ready"]
 
 
+def test_environments_looks_once_however_long_the_look_took_and_anew_when_its_answer_is_old(monkeypatch):
+    looks, clock = [], [0.0]
+
+    def slow():
+        clock[0] += 60  # seconds
+        looks.append(clock[0])
+        return {}
+
+    monkeypatch.setattr(preflight, "preflights", slow)
+    monkeypatch.setattr(catalog.time, "monotonic", lambda: clock[0])
+    harbor_nb.environments()
+    harbor_nb.environments()
+    assert len(looks) == 1
+    clock[0] += 11
+    harbor_nb.environments()
+    assert len(looks) == 2
+
+
 async def test_every_preflight_inside_a_running_event_loop():
     """Harbor's preflights raise SystemExit, which ends a loop; each becomes a Readiness that blocks instead."""
     from harbor.environments.factory import EnvironmentFactory
