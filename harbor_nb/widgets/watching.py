@@ -8,7 +8,7 @@ from typing import Any
 
 from harbor_nb.known_failures import KnownFailure, match
 from harbor_nb.results.reading import JobFolder, read_mapping
-from harbor_nb.running.events import PHASE_OF, EventLog
+from harbor_nb.running.events import PHASE_OF, EventLog, Trials
 from harbor_nb.running.owner import LIVE
 
 _SAME = ["task", "agent", "reward", "exception", "message"]  # in a frame as in a row
@@ -32,7 +32,7 @@ class Watch:
         self.total = 0
         self.environment: str | None = None
         self._log = EventLog(Path(job.path))
-        self.rows, _ = self._log.trials()
+        self.rows = Trials()
         self._next_frame = 0.0
         self._settled = False
 
@@ -44,7 +44,7 @@ class Watch:
     def look(self) -> list[str]:
         """Read what is new; return the trials that changed."""
         self.state = str(self.job.state)
-        changed = self._log.trials()[1]
+        self.rows, changed = self._log.trials()
         # the truth of the result files: at the end, and for jobs without an event log
         if self.ended != self._settled or (not self._log.read_bytes and time.monotonic() >= self._next_frame):
             changed += self._read_frame()

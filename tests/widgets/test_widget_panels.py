@@ -1,12 +1,14 @@
 """The widgets' traits, lines of Python and reprs, without a browser."""
 
 import json
+import os
 import threading
 
 import ipywidgets
 import pytest
 
 import harbor_nb
+from harbor_nb.running.owner import OwnerRecord
 from harbor_nb.widgets.parts import Panel
 
 CANARY = "canary-panel-value-5512907"
@@ -52,8 +54,6 @@ def test_what_is_not_ready_says_why_and_what_mends_it():
 
 @pytest.mark.parametrize("action", ["use", "save"])
 def test_a_typed_key_is_used_and_in_no_state(action, tmp_path, monkeypatch):
-    import os
-
     panel = harbor_nb.CredentialsPanel(tmp_path / ".env")
     panel._typed(None, {"action": action, "name": "DAYTONA_API_KEY", "value": CANARY}, None)
     try:
@@ -97,6 +97,21 @@ def test_the_task_field_offers_the_folders_to_go_on_with(tmp_path):
     launcher._tasks.value = "sample tasks"
     launcher.refresh()
     assert "sample tasks/hello-world" in launcher._tasks.options
+
+
+def test_a_monitor_that_is_opened_late_shows_what_ran_before(tmp_path):
+    job = tmp_path / "late"
+    job.mkdir()
+    (job / "config.json").write_text('{"job_name": "late"}')
+    events = [{"event": "trial_start", "trial": name, "t": "2026-01-01T00:00:00+00:00"} for name in ("a", "b")]
+    (job / "harbor_nb.events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    record = OwnerRecord.new("late", "local")
+    record.own(os.getpid())
+    record.state = "running"
+    record.write(job)
+    monitor = harbor_nb.JobMonitor(job)
+    assert [row[0] for row in monitor._table.rows] == ["a", "b"]
+    monitor.close()
 
 
 def test_a_monitor_forgets_what_ran_before_a_resume():
