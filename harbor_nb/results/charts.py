@@ -1,5 +1,6 @@
 """Charts drawn as SVG and PNG without a network and without scripts."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ class Picture:
         spec = _clean_all(self.chart.to_dict())
         texts = [text for rows in spec.get("datasets", {}).values() for row in rows for text in row.values()]
         longest = max((len(text) for text in texts if isinstance(text, str)), default=0)
-        # room at the left: where the reader lacks our font, the usual other ones are up to a sixth wider
-        spec["padding"] = {"left": 5 + min(longest, 80), "right": 5, "top": 5, "bottom": 5}
+        # room at both sides: where the reader lacks our font, the usual other ones are up to a sixth wider
+        spec["padding"] = {"left": 5 + min(longest, 80), "right": 25, "top": 5, "bottom": 5}
         for part, limit in {"axisY": 440, "legend": 300, "header": 250}.items():
             spec.setdefault("config", {}).setdefault(part, {})["labelLimit"] = limit
         return spec
@@ -82,7 +83,9 @@ def rewards_chart(trials: pd.DataFrame) -> Picture:
     chart = alt.Chart(frame.astype({"side": object, "task": object}), width=180, height=alt.Step(18)).mark_bar().encode(
         x=alt.X("reward:Q", title="mean reward", scale=alt.Scale(domain=[0, 1])), y=alt.Y("task:N", title=None),
     )  # fmt: skip
-    faceted = chart.facet(facet=alt.Facet("side:N", title=None), columns=4)
+    sides = frame["side"].nunique()
+    across = math.ceil(sides / math.ceil(sides / 4)) if sides else 1  # even rows: a gap would have an axis of nothing
+    faceted = chart.facet(facet=alt.Facet("side:N", title=None), columns=across)
     if len(most) < len(means):
         faceted = faceted.properties(title=f"{len(most):,} of {len(means):,} tasks, those that differ most")
     return Picture(faceted, "mean reward per task")
