@@ -123,7 +123,7 @@ def _pairs_chart(comparison: Any) -> Any:
     dots["side"] = dots["versus"].where(dots["which"] == "mean", comparison.baseline)
     y = alt.Y("task:N", title=None, sort=list(dict.fromkeys(frame["task"])))
     rule = alt.Chart(frame).mark_rule(color="#888").encode(x="mean_baseline:Q", x2="mean:Q", y=y)
-    points = alt.Chart(dots).mark_point(size=70, filled=True, opacity=0.8).encode(
+    points = alt.Chart(dots).mark_point(size=70, strokeWidth=2).encode(  # hollow: two that agree are both seen
         x=alt.X("score:Q", title=f"mean {comparison.outcome} of the attempts"), y=y,
         color=alt.Color("side:N", title=comparison.by), shape=alt.Shape("side:N", title=comparison.by),
     )  # fmt: skip
@@ -133,7 +133,7 @@ def _pairs_chart(comparison: Any) -> Any:
 
 def _interval_chart(frame: Any, x: str, title: str, marks: list[float], scale: Any = "linear") -> Any:
     frame = frame[["line", x, "low", "high"]].astype({"line": object, x: float, "low": float, "high": float})
-    across = alt.X("low:Q", scale=alt.Scale(type=scale, zero=False), title=title)
+    across = alt.X("low:Q", scale=alt.Scale(type=scale, zero=False), title=title, axis=alt.Axis(labelSeparation=10))
     base = alt.Chart(frame).encode(y=alt.Y("line:N", title=None, sort=None))
     line, dot = base.mark_rule(strokeWidth=2).encode(x=across, x2="high:Q"), base.mark_point(filled=True, size=80)
     rule = alt.Chart(pd.DataFrame({"at": marks})).mark_rule(strokeDash=[4, 4], color="#888").encode(x="at:Q")
@@ -156,6 +156,7 @@ def _ratio_chart(comparison: Any) -> Any:
 
 def _flips_chart(comparison: Any) -> Any:
     frame = comparison.flips[["versus", "flip", "pairs"]].astype({"versus": object, "flip": object})
+    frame = frame[frame.groupby("versus")["pairs"].transform("sum") > 0]
     bars = alt.Chart(frame).mark_bar().encode(x=alt.X("pairs:Q"), y=alt.Y("flip:N", title=None, sort=None))
     header = alt.Header(labelOrient="top", labelAnchor="start")
     return bars.properties(width=360).facet(row=alt.Row("versus:N", title=None, header=header))
