@@ -81,10 +81,10 @@ def _report(trials: "pd.DataFrame", folder: Path) -> None:
     from harbor_nb.results.summaries import summary
 
     table = summary(trials, by=["environment", "agent"])
-    per_task = trials.pivot_table(index="task", columns=["environment", "agent"], values="reward", aggfunc="mean")
+    per_task = trials.pivot_table(index="task", columns=["environment", "agent"], values="reward").round(2)
     headline = compare(trials).headline if trials["environment"].nunique() > 1 else ""
-    short = table[_SHOWN].round(2).to_string(index=False, na_rep="-")
-    print(f"\n{short}\n\nReward per task\n{per_task.to_string(na_rep='-')}\n")
+    short = table[_SHOWN].round(2)
+    print(f"\n{short.to_string(index=False, na_rep='-')}\n\nReward per task\n{per_task.to_string(na_rep='-')}\n")
     if headline:
         print(f"{headline}\n")
     chart = charts.overview_chart(trials)
@@ -92,7 +92,7 @@ def _report(trials: "pd.DataFrame", folder: Path) -> None:
     page = render(
         "demo_report",
         headline=headline,
-        summary=table[_SHOWN].to_dict("split"),
+        summary=short.to_dict("split"),
         per_task=per_task.reset_index().to_dict("split"),
         chart=Markup(chart.svg),  # noqa: S704 - drawn by vl-convert, which escapes every text
         recorded=bool(trials["recorded"].fillna(False).any()),

@@ -27,7 +27,7 @@ class Verdict:
         mark, word = ("✓", "Right") if self.right else ("○", "Not yet")
         return (
             f'<p style="border-left: 4px solid var({colour}); padding: 4px 12px; margin: 4px 0">'
-            f"<strong>{mark} {word}.</strong> {html.escape(self.text)}</p>"
+            f"<strong>{mark} {word}:</strong> {html.escape(self.text)}</p>"
         )
 
 

@@ -1,5 +1,6 @@
 """Charts drawn as SVG and PNG without a network and without scripts."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ class Picture:
         spec = _clean_all(self.chart.to_dict())
         texts = [text for rows in spec.get("datasets", {}).values() for row in rows for text in row.values()]
         longest = max((len(text) for text in texts if isinstance(text, str)), default=0)
-        # room at the left: where the reader lacks our font, the usual other ones are up to a sixth wider
-        spec["padding"] = {"left": 5 + min(longest, 80), "right": 5, "top": 5, "bottom": 5}
+        # room at both sides: where the reader lacks our font, the usual other ones are up to a sixth wider
+        spec["padding"] = {"left": 5 + min(longest, 80), "right": 25, "top": 5, "bottom": 5}
         for part, limit in {"axisY": 440, "legend": 300, "header": 250}.items():
             spec.setdefault("config", {}).setdefault(part, {})["labelLimit"] = limit
         return spec
@@ -82,7 +83,9 @@ def rewards_chart(trials: pd.DataFrame) -> Picture:
     chart = alt.Chart(frame.astype({"side": object, "task": object}), width=180, height=alt.Step(18)).mark_bar().encode(
         x=alt.X("reward:Q", title="mean reward", scale=alt.Scale(domain=[0, 1])), y=alt.Y("task:N", title=None),
     )  # fmt: skip
-    faceted = chart.facet(facet=alt.Facet("side:N", title=None), columns=4)
+    sides = frame["side"].nunique()
+    across = math.ceil(sides / math.ceil(sides / 4)) if sides else 1  # even rows: a gap would have an axis of nothing
+    faceted = chart.facet(facet=alt.Facet("side:N", title=None), columns=across)
     if len(most) < len(means):
         faceted = faceted.properties(title=f"{len(most):,} of {len(means):,} tasks, those that differ most")
     return Picture(faceted, "mean reward per task")
@@ -120,7 +123,7 @@ def _pairs_chart(comparison: Any) -> Any:
     dots["side"] = dots["versus"].where(dots["which"] == "mean", comparison.baseline)
     y = alt.Y("task:N", title=None, sort=list(dict.fromkeys(frame["task"])))
     rule = alt.Chart(frame).mark_rule(color="#888").encode(x="mean_baseline:Q", x2="mean:Q", y=y)
-    points = alt.Chart(dots).mark_point(size=70, filled=True, opacity=0.8).encode(
+    points = alt.Chart(dots).mark_point(size=70, strokeWidth=2).encode(  # hollow: two that agree are both seen
         x=alt.X("score:Q", title=f"mean {comparison.outcome} of the attempts"), y=y,
         color=alt.Color("side:N", title=comparison.by), shape=alt.Shape("side:N", title=comparison.by),
     )  # fmt: skip
@@ -130,7 +133,7 @@ def _pairs_chart(comparison: Any) -> Any:
 
 def _interval_chart(frame: Any, x: str, title: str, marks: list[float], scale: Any = "linear") -> Any:
     frame = frame[["line", x, "low", "high"]].astype({"line": object, x: float, "low": float, "high": float})
-    across = alt.X("low:Q", scale=alt.Scale(type=scale, zero=False), title=title)
+    across = alt.X("low:Q", scale=alt.Scale(type=scale, zero=False), title=title, axis=alt.Axis(labelSeparation=10))
     base = alt.Chart(frame).encode(y=alt.Y("line:N", title=None, sort=None))
     line, dot = base.mark_rule(strokeWidth=2).encode(x=across, x2="high:Q"), base.mark_point(filled=True, size=80)
     rule = alt.Chart(pd.DataFrame({"at": marks})).mark_rule(strokeDash=[4, 4], color="#888").encode(x="at:Q")
@@ -153,6 +156,7 @@ def _ratio_chart(comparison: Any) -> Any:
 
 def _flips_chart(comparison: Any) -> Any:
     frame = comparison.flips[["versus", "flip", "pairs"]].astype({"versus": object, "flip": object})
+    frame = frame[frame.groupby("versus")["pairs"].transform("sum") > 0]
     bars = alt.Chart(frame).mark_bar().encode(x=alt.X("pairs:Q"), y=alt.Y("flip:N", title=None, sort=None))
     header = alt.Header(labelOrient="top", labelAnchor="start")
     return bars.properties(width=360).facet(row=alt.Row("versus:N", title=None, header=header))

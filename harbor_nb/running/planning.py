@@ -8,6 +8,7 @@ from harbor_nb.errors import BadInputError, nearest
 from harbor_nb.running.plans import Plan, checked, free_name
 from harbor_nb.running.sources import agent_config, as_list, environment_config, plain, task_sources
 
+_GIVEN: dict[str, int] = {}  # names of plans, by content: one not launched yet has no folder that tells of its name
 _OURS = frozenset({"job_name", "tasks", "agents", "n_attempts", "jobs_dir", "quiet"})
 
 
@@ -70,9 +71,13 @@ def plan(
         raise BadInputError("exact_name is for one environment; each job needs a name of its own")
     sources = task_sources(tasks, task_names, exclude_task_names, n_tasks)
     sources["datasets"] += fields.pop("datasets", [])
-    stem = name or free_name(Path(jobs_dir).expanduser(), time.strftime("%Y-%m-%d__%H-%M-%S"))
     shared = {key: value if (data := plain(value)) is None else data for key, value in fields.items()}
     shared |= {"jobs_dir": str(jobs_dir), "n_attempts": attempts, "quiet": True, "agents": listed, **sources}
-    names = [stem if exact_name else f"{stem}-{kind}" for kind, _ in kinds]
+    content = hash(repr((kinds, shared, practice)))
+    others = {other for other, held in _GIVEN.items() if held != content}
+    ends = [""] if exact_name else [f"-{kind}" for kind, _ in kinds]
+    stem = name or free_name(Path(jobs_dir).expanduser(), time.strftime("%Y-%m-%d__%H-%M-%S"), ends, others)
+    names = [stem + end for end in ends]
+    _GIVEN.update(dict.fromkeys(names, content))
     given = [{"job_name": name, "environment": kind[1], **shared} for name, kind in zip(names, kinds, strict=True)]
     return checked(given, fast_stop, practice)

@@ -1,6 +1,7 @@
 """What to run, checked before anything is written: tasks, agents and environments become Harbor JobConfigs."""
 
 import os
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -195,9 +196,10 @@ class Plan(Shown):
         return run(self)
 
 
-def free_name(jobs_dir: Path, name: str) -> str:
-    numbered = (f"{name}-{number}" for number in range(2, 10_000))
-    return next(choice for choice in (name, *numbered) if not (jobs_dir / choice).exists())
+def free_name(jobs_dir: Path, name: str, ends: Iterable[str] = ("",), given: Container[str] = ()) -> str:
+    """Return the name, numbered where a folder or a plan has it already with one of the ends."""
+    stems = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
+    return next(s for s in stems if not any(s + end in given or (jobs_dir / (s + end)).exists() for end in ends))
 
 
 def _of_config(config: dict[str, Any], fields: dict[str, Any], environ: dict[str, str] | None = None) -> Plan:

@@ -62,7 +62,8 @@ def _table(jobs: _Facts) -> str:
 def _line(job: dict[str, Any]) -> str:
     counts = job["counts"]
     failed = f" ({counts['errored']} failed)" * (counts["errored"] > 0)
-    return f"{clean(job['name'], 120)} {counts['completed']}/{counts['total']}{failed}"
+    done = f" {counts['completed']}/{counts['total']}{failed}," * (counts["total"] > 0)
+    return f"{clean(job['name'], 120)}{done} {job['state']}"
 
 
 def _text(jobs: _Facts) -> str:
@@ -106,7 +107,7 @@ def _bars(jobs: _Facts) -> Iterator[_Draw]:
         def draw(jobs: _Facts) -> None:
             for task, job in zip(bars.task_ids, jobs, strict=True):
                 done, total = job["counts"]["completed"], job["counts"]["total"]
-                bars.update(task, completed=done, total=total or None, description=f"{_line(job)}, {job['state']}")
+                bars.update(task, completed=done, total=total or None, description=_line(job))
 
         yield draw
 

@@ -114,7 +114,7 @@ class ResultsExplorer(TrialsPanel):
         data = frame[value].astype(float).to_frame()
         data["group"] = frame[by].astype(str).agg(", ".join, axis=1).astype(object)
         x, y = alt.X(f"{value}:Q", title=words), alt.Y("group:N", title=None)
-        spread = alt.Chart(data).mark_circle(opacity=0.35, size=28).transform_calculate(at="random()")
+        spread = alt.Chart(data).mark_circle(opacity=0.6, size=28).transform_calculate(at="random()")
         dots = spread.encode(x=x, y=y, yOffset=alt.YOffset("at:Q", scale=alt.Scale(padding=6)))
         mean = alt.Chart(data).mark_tick(thickness=3, size=24, color="#d1495b").encode(x=f"mean({value}):Q", y=y)
         title = f"a dot a trial, a bar the mean of {words}"

@@ -318,3 +318,18 @@ def test_a_job_is_planned_once_more_from_its_folder(tasks):
     with pytest.raises(HarborNbError, match="names no tasks"):
         Plan.from_job(job.path)
     make_task(Path("tasks"), "unused")
+
+
+def test_plans_of_one_second_are_all_launched_under_names_of_their_own(tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr("harbor_nb.running.planning.time.strftime", lambda _: "2026-01-01__00-00-00")
+    made = [("oracle", 1), ("nop", 1), ("nop", 2), ("oracle", 1)]
+    first, second, _, again = (
+        harbor_nb.plan(tasks, agent, ["local", "docker"], attempts, jobs_dir=tmp_path) for agent, attempts in made
+    )
+    names = [config["job_name"] for plan in (first, second) for config in plan.configs]
+    stem = "2026-01-01__00-00-00"
+    assert names == [f"{stem}-local", f"{stem}-docker", f"{stem}-2-local", f"{stem}-2-docker"]
+    assert again.configs == first.configs  # a cell that runs again shows the same
+    (tmp_path / f"{stem}-docker").mkdir()  # launched, or of another kernel
+    fourth = harbor_nb.plan(tasks, environments=["local", "docker"], jobs_dir=tmp_path)
+    assert fourth.configs[0]["job_name"] == f"{stem}-4-local"

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.local, pytest.mark.timeout(240)]
 def test_elsewhere_it_is_a_line_at_a_time(tasks, capsys):
     harbor_nb.plan(tasks, name="lines").launch().wait(60)
     told = capsys.readouterr().out
-    assert told.splitlines()[-1] == "lines-local 3/3"
+    assert told.splitlines()[-1] == "lines-local 3/3, finished"
     assert "\r" not in told
 
 
@@ -94,7 +94,7 @@ def test_in_a_notebook_it_is_a_widget_and_html_for_those_without(tasks, monkeypa
     assert set(kept) == {"text/html", "text/plain"}  # a saved notebook has no model to look for
     assert "4 of 4" in kept["text/html"]
     assert ">finished<" in kept["text/html"]
-    assert kept["text/plain"] == "pic-local 4/4"
+    assert kept["text/plain"] == "pic-local 4/4, finished"
     port, grown = map(int, book.cells[1].outputs[0].text.split())
     assert grown == 0
     assert CANARY not in repr(run.heard)
