@@ -66,13 +66,15 @@ class Environment(LocalEnvironment):
 
     async def exec(self, command, **kwargs):
         if "test.sh" in command and "/logs/verifier" in command:
+            if told(self.trial_paths.trial_dir.name, "verifier"):
+                (self.trial_paths.verifier_dir / "test-stdout.txt").touch()  # the tests began
             fail(self.trial_paths.trial_dir.name, "verifier")
             if row := told(self.trial_paths.trial_dir.name, "output"):
                 (self.trial_paths.verifier_dir / "test-stdout.txt").write_text(row["message"])
                 command = "echo 0 > /logs/verifier/reward.txt"
         return await super().exec(command, **kwargs)
 """
-FOR_REAL = ("cancelled", "runner-lost")  # no exception makes these; test_provoked.py does
+FOR_REAL = ("cancelled", "runner-lost", "tests-never-began")  # no exception makes these; test_provoked.py does
 
 
 def known(row):
