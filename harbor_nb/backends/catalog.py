@@ -1,7 +1,9 @@
 """The environment types: what each is for, and whether it can run a job here."""
 
+import contextlib
 import os
 import re
+import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -86,13 +88,25 @@ def distributions(extra: str) -> tuple[str, ...]:
 
 
 _seen: dict[str, Any] = {}
+_WATCHED = ("~/.modal.toml", "~/.docker/config.json", "~/.kube/config", sysconfig.get_path("purelib"))
+
+
+def _mark() -> tuple[Any, ...]:
+    """What readiness depends on, cheap to look at: the environment, and files whose coming and going decides."""
+    engine = os.environ.get("DOCKER_HOST", "/var/run/docker.sock").removeprefix("unix://")
+    times = []
+    for path in (*_WATCHED, engine):
+        with contextlib.suppress(OSError):
+            times.append((path, Path(path).expanduser().stat().st_mtime_ns))
+    return hash(frozenset(os.environ.items())), Path.cwd(), *times
 
 
 def environments() -> "pd.DataFrame":
     """List the environment types that the installed Harbor knows, and whether each can run a job here and now.
 
     Keys are looked for, not tried: `check(name, live=True)` tries them. An answer is kept for up to 10 seconds while
-    the environment variables stay the same; `check(name)` always looks anew.
+    environment variables, settings files, Docker's socket and installed packages stay the same; `check(name)` always
+    looks anew.
 
     Returns:
         One row an environment: name, title, runs (local or cloud), needs_key (a key or login of yours), credentials
@@ -103,7 +117,7 @@ def environments() -> "pd.DataFrame":
         >>> environments()["name"].tolist()[:2]
         ['local', 'docker']
     """
-    mark = hash(frozenset(os.environ.items())), Path.cwd()
+    mark = _mark()
     if _seen.get("mark") != mark or time.monotonic() - _seen["at"] > _FRESH_SEC:
         _seen.update(mark=mark, frame=_frame(), at=time.monotonic())
     kept: pd.DataFrame = _seen["frame"]

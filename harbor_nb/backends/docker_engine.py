@@ -66,7 +66,7 @@ def _engine(info: dict[str, Any], code: int, error: str) -> Iterable[Finding]:
 def _versions(info: dict[str, Any]) -> dict[str, str]:
     """Give the versions of compose and buildx, of what is there; podman in docker's place does not list them."""
     if client := info.get("ClientInfo"):
-        return {one["Name"]: one["Version"] for one in client.get("Plugins") or () if not one.get("Err")}
+        return {one["Name"]: one.get("Version", "") for one in client.get("Plugins") or () if not one.get("Err")}
     asked = {name: run_docker(name, "version") for name in ("compose", "buildx")}
     return {name: output for name, (code, output, _) in asked.items() if code == 0}
 

@@ -92,7 +92,7 @@ def _modal_file(missing: tuple[str, ...]) -> Iterable[Finding]:
     try:
         profiles = tomllib.loads((Path.home() / ".modal.toml").read_text(encoding="utf-8"))
         active = next((name for name in profiles if len(profiles) == 1 or profiles[name].get("active")), "")
-        profile = profiles[os.environ.get("MODAL_PROFILE", active)]
+        profile = profiles[os.environ.get("MODAL_PROFILE") or active]
         if profile["token_id"] and profile["token_secret"]:
             return [finding("modal-mixed", name=missing[0])] if len(missing) == 1 else []
     except (

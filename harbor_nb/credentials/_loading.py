@@ -24,6 +24,7 @@ PRECEDENCE = (
     "harbor run: --env-file > shell > .env.local of its folder; .env is not read",
     "the Daytona SDK: shell > .env.local > .env of its folder; DAYTONA_API_URL from the shell alone",
 )
+_LONGEST_BYTES = 100_000  # Linux starts no program while one variable is longer than 131,072
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Row:
     warnings: tuple[str, ...] = ()
 
 
-_ours: dict[str, Entry] = {}  # what an earlier `load_env` put in force
+_ours: dict[str, tuple[Entry, str | None]] = {}  # what an earlier `load_env` put in force, and what was there before
 
 
 class Credentials(Shown, UserList[Row]):
@@ -116,21 +117,26 @@ def load_env(path: str | os.PathLike[str] | None = None, override: bool = False)
     rows, with_harbor = list[Row](), stored_names(Path.cwd() / ".env.local")
     for name, entry in entries.items():
         seen = ChainMap(values, wanted) if override else ChainMap(wanted, values)
-        values[name], expanded = expand(entry.value, seen)
-        redactor.remember_loaded(name, values[name])
+        value, expanded = expand(entry.value, seen)
+        if len(os.fsencode(value)) > _LONGEST_BYTES:
+            told = f"{name} is longer than {_LONGEST_BYTES:,} bytes, so it was left out"
+            notes.append(f"{entry.path.name}, line {entry.line}: {told}")
+            continue
+        values[name] = value
+        redactor.remember_loaded(name, value)
         replaced = [
             f"{other.path.name} has another value, which {entry.path.name} replaces"
             for other in files
             if other.entries.get(name, entry).value != entry.value
         ]
-        source, doubts = _choose(name, replace(entry, value=values[name]), wanted, override)
+        source, doubts = _choose(name, replace(entry, value=value), wanted, override)
         rows.append(_row(name, wanted[name], source, [*entry.doubts, *expanded, *replaced, *doubts], with_harbor))
     for name in os.environ.keys() - wanted.keys():
         del os.environ[name]
     os.environ.update(wanted)
     for name in sorted(known().keys() & wanted.keys() - entries.keys()):
         redactor.remember_loaded(name, wanted[name])
-        source = str(_ours[name].path) if name in _ours else _whose(name, wanted[name])
+        source = str(_ours[name][0].path) if name in _ours else _whose(name, wanted[name])
         rows.append(_row(name, wanted[name], source, [], with_harbor))
     return Credentials(rows, notes)
 
@@ -150,13 +156,13 @@ def _files(path: str | os.PathLike[str] | None) -> list[EnvFile]:
 def _without_ours(entries: Mapping[str, Entry], files: list[EnvFile], notes: list[str]) -> dict[str, str]:
     """Give the environment as it was before we set what these files hold, or held when they were loaded before."""
     environment, places = dict(os.environ), {file.path for file in files}
-    for name, one in list(_ours.items()):
+    for name, (one, before) in list(_ours.items()):
         if environment.get(name) != one.value:
             del _ours[name]  # set anew since, by the user
         elif name in entries or one.path in places:
             del environment[name], _ours[name]
-            if name in _at_start():
-                environment[name] = _at_start()[name]
+            if before is not None:
+                environment[name] = before
             if name not in entries:
                 notes.append(f"{name} is no longer in {one.path.name}, so it was taken out of this session")
     return environment
@@ -171,7 +177,8 @@ def _choose(name: str, entry: Entry, wanted: dict[str, str], override: bool) -> 
         turn = "to turn that round: load_env(override=True)"
         shadowed = f"{file} has another value, but the {whose}'s wins{editor}; {turn}"
         return whose, [shadowed] if theirs != entry.value else []
-    _ours[name], wanted[name] = entry, entry.value
+    _ours[name] = entry, theirs if theirs != entry.value else _at_start().get(name)
+    wanted[name] = entry.value
     doubts = [f"replaces the {whose}'s value"] if theirs not in (None, entry.value) else []
     if name == "DAYTONA_API_URL":
         doubts.append("decides where the Daytona key is sent; the SDK itself takes it from no file")

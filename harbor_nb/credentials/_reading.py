@@ -18,7 +18,6 @@ from harbor_nb.errors import CredentialsError
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_BYTES = 1 << 20
 _MOST_NAMES = 10_000  # the C library's setenv takes longer with each
-_LONGEST_BYTES = 100_000  # Linux starts no program while one variable is longer than 131,072
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
@@ -100,7 +99,6 @@ def read_env(path: Path) -> EnvFile:
             "the name before '=' is no variable name": not _NAME.fullmatch(name),
             f"{name} has no '='": binding.value is None,
             f"{name} holds a NUL character": "\0" in value,
-            f"{name} is longer than {_LONGEST_BYTES:,} bytes": len(value.encode()) > _LONGEST_BYTES,
         }
         if any(wrong.values()):
             what = next(what for what, holds in wrong.items() if holds)

@@ -135,7 +135,7 @@ def env_example(environments: Iterable[str] | None = None, path: str | os.PathLi
         >>> "DAYTONA_API_KEY=" in env_example(["daytona"], path=None)
         True
     """
-    wanted = [environments] if isinstance(environments, str) else environments or ENVIRONMENTS
+    wanted = ENVIRONMENTS if environments is None else [environments] if isinstance(environments, str) else environments
     sections = {"Model keys, for agents such as claude-code and codex": [known()[name] for name in MODEL_KEYS]}
     listed = [entry for entry in known().values() if entry.kind != "trap"]
     sections |= {one: [entry for entry in listed if one in entry.environments] for one in wanted}

@@ -80,8 +80,10 @@ class Document:
         every = {pair[0].value: pair for pair in holder.value}
         shared = [name for name, (key, value) in every.items() if value.start_mark.index < key.start_mark.index]
         own = {name: pair for name, pair in every.items() if name not in shared}
-        if "<<" in every or wanted in shared or (every and not own):
-            raise BadInputError(f"{self.file} takes {wanted} from an anchor; write it out, then repair again")
+        merged = "<<" in every and wanted not in own
+        if merged or wanted in shared or (shared and (holder.flow_style or not own)):
+            names = ", ".join(shared) or wanted
+            raise BadInputError(f"{self.file} takes {names} from an anchor; write it out, then repair again")
         return own
 
     def _end(self, node: Any) -> int:

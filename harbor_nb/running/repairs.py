@@ -93,12 +93,12 @@ class Repair(Shown):
         Raises:
             JobError: a config inside of a job folder, or a file that changed meanwhile or can't be written.
         """
-        documents = [source.document for source in self._sources if source.document is not None]
-        if len(documents) < len(self._sources):
+        if inside := [source.name for source in self._sources if source.document is None]:
             raise JobError(
-                "a config inside of a job folder can't be edited: Harbor would refuse to resume a job whose config "
-                "changed; type .launch(), which starts a new job"
+                f"the config of {inside[0]} lies in its job folder, and Harbor would refuse to resume a job whose "
+                "config changed; type .launch(), which starts a new job"
             )
+        documents = [source.document for source in self._sources if source.document is not None]
         for document in documents if in_place else ():
             document.write()
         return [document.file for document in documents]

@@ -41,11 +41,12 @@ def resume(folder: Path, retry: Iterable[str] | str) -> list[str]:
     folder, again = folder.resolve(), {"CancelledError", *([retry] if isinstance(retry, str) else retry)}
     with claim(folder):
         record = OwnerRecord.read(folder)
-        _mend(folder)
-        config = read_config(folder / "config.json") | {"job_name": folder.name}
+        config = read_config(folder / "config.json")
         if not (config.get("tasks") or config.get("datasets") or config.get("source_jobs")):
             raise JobError(f"{folder.name} names no tasks in its config.json; type job.repair() to rebuild it")
         environment = environment_of(config)
+        _mend(folder)
+        config = read_config(folder / "config.json") | {"job_name": folder.name}
         missing = ", ".join(sorted(needed_names(config) - set(os.environ)))
         if missing:
             raise JobError(f"{folder.name} uses {missing}, which is not set now; type load_env() or set os.environ")

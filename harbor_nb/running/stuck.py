@@ -95,14 +95,17 @@ def timeout(trial: Path, phase: str) -> float | None:
     """Return the seconds that a trial's phase may take, by its task and its config; None for no limit, or unknown."""
     part, setting = _PARTS[phase]
     config = read_mapping(trial / "config.json")
-    task = task_config(Path((config.get("task") or {}).get("path") or ""))
     own = config.get(part) or {}
-    base = task and (own.get("override_timeout_sec") or getattr(getattr(task, part), setting))
-    if base is None:
+    try:
+        task = task_config(Path(config["task"]["path"]))
+        base = task and (own.get("override_timeout_sec") or getattr(getattr(task, part), setting))
+        if base is None:
+            return None
+        factor = config.get(f"{part}_{setting.replace('sec', 'multiplier')}")
+        factor = config.get("timeout_multiplier", 1.0) if factor is None else factor
+        return float(min(base, own.get("max_timeout_sec") or base) * factor)
+    except (KeyError, TypeError):  # a config that Harbor did not write
         return None
-    factor = config.get(f"{part}_{setting.replace('sec', 'multiplier')}")
-    factor = config.get("timeout_multiplier", 1.0) if factor is None else factor
-    return float(min(base, own.get("max_timeout_sec") or base) * factor)
 
 
 def _alive(environments: set[str], job: Path) -> Any:

@@ -9,6 +9,7 @@ import pytest
 
 import harbor_nb
 from harbor_nb.errors import BadInputError
+from harbor_nb.running.stuck import timeout
 
 NO_KEY = {"exception": "DaytonaError", "message": "API key or JWT token is required", "phase": "environment_setup"}
 # Every failed trial of the strangers' jobs, reviewed one by one: job, task, failure, fault, phase.
@@ -136,6 +137,9 @@ def test_what_readiness_says_now(job, monkeypatch):
     (group,) = harbor_nb.diagnose(folder).groups
     assert group["now"] == "daytona is ready: what was missing then is there since"
     assert "0123456789abcdef" not in str(harbor_nb.diagnose(folder))
+    late = {"exception": "AgentTimeoutError", "message": "Agent execution timed out after 600.0 seconds", "reward": 0.0}
+    (group,) = harbor_nb.diagnose(job(name="late", trials=[late])).groups
+    assert (group["failure"], group["now"]) == ("agent-timeout", None)
 
 
 def test_several_jobs_have_fixes_for_all(job):
@@ -222,18 +226,25 @@ def live(folder, events, seconds_ago):
     (folder / "harbor_nb.events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def test_a_running_trial_is_told_against_its_own_timeout_and_the_usual(job, task):
+def test_a_running_trial_is_told_against_its_own_timeout_and_the_usual(job, task, monkeypatch):
     path = task(toml=lambda text: re.sub(r"timeout_sec *= *[\d.]+", "timeout_sec = 100.0", text))
     done = {"reward": 1.0}
     running = {"result": False, "path": str(path), "files": {"agent/oracle.txt": "working\rstill working\n"}}
     folder = job(trials=[done, done, running], job_result=False)
     name = "hello-world__0000002"
     live(folder, [(name, "trial_start"), (name, "agent_start")], 20)
+    monkeypatch.chdir(path)  # a task that is elsewhere is not this one
     (row,) = harbor_nb.diagnose(folder).running
     assert (row["trial"], row["phase"], row["timeout_sec"], row["usual_sec"]) == (name, "agent", 100.0, 59.0)
     assert 19 < row["seconds"] < 60
     assert row["last_line"] == "still working"
     live(folder, [(name, "agent_start")], 170)
+    config = folder / name / "config.json"
+    kept = config.read_bytes()
+    for odd in ({"task": "x"}, {"task": {"path": str(path)}, "timeout_multiplier": "x"}, {"task": {"git_url": "g"}}):
+        config.write_text(json.dumps(odd))
+        assert timeout(folder / name, "agent") is None
+    config.write_bytes(kept)
     told = harbor_nb.diagnose(folder)
     assert told.running[0]["hung"]
     assert not told.ok

@@ -234,6 +234,15 @@ def test_an_anchored_environment_is_refused(tmp_path):
         found.edit(("environment", "type"), "docker")
 
 
+def test_an_anchor_beside_what_is_edited_is_kept_or_refused_but_never_broken(tmp_path):
+    found = document(tmp_path, "<<: {quiet: true}\nenvironment:\n  type: daytona\n", "a.yaml")
+    found.edit(("environment", "type"), "docker")
+    assert found.parse() == {"quiet": True, "environment": {"type": "docker"}}
+    found = document(tmp_path, "mine: &e {A: b}\nenvironment: {type: e2b, env: *e, import_path: x}\n", "b.yaml")
+    with pytest.raises(BadInputError, match="takes env from an anchor"):
+        found.edit(("environment", "import_path"), DELETE)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_no_permission_is_told_and_changes_nothing(tmp_path):
     code = """

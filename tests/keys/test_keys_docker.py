@@ -110,6 +110,13 @@ def test_podman_in_dockers_place_is_asked_for_its_plugins(docker_cli, rows, said
     assert all(text in one.reason for text, one in zip(said, found, strict=True))
 
 
+def test_a_plugin_that_tells_no_version_is_no_crash(docker_cli):
+    told = json.loads(info())
+    told["ClientInfo"]["Plugins"].append({"Name": "odd", "SchemaVersion": "0.1.0"})
+    docker_cli(("info", 0, json.dumps(told), ""))
+    assert not harbor_nb.check("docker").findings
+
+
 @pytest.mark.parametrize("version", ["2.1.1", "v2.26.1", "2.26.1-4", "5.0.0", "2.40.3-desktop.1"])
 def test_compose_versions_that_do(docker_cli, version):
     docker_cli(("info", 0, info(compose=version), ""))

@@ -82,6 +82,23 @@ def test_override_then_not_gives_the_shell_back(started_with):
     assert os.environ[KEY] == "s-value-1"
 
 
+@pytest.mark.parametrize("later", [f"{KEY}=p-value-333\n", "E2B_API_KEY=e2b-key-1\n"], ids=["not", "gone"])
+def test_a_value_typed_in_a_cell_comes_back_after_override(later):
+    os.environ[KEY] = "typed-in-a-cell"
+    Path(".env").write_text(f"{KEY}=p-value-333\n")
+    assert row(harbor_nb.load_env(override=True)).source == ".env"
+    Path(".env").write_text(later)
+    assert row(harbor_nb.load_env()).source == "session"
+    assert os.environ[KEY] == "typed-in-a-cell"
+
+
+def test_a_value_that_grows_too_long_by_its_variables_is_left_out():
+    Path(".env").write_text(f"PART={'x' * 60_000}\n{KEY}=${{PART}}${{PART}}\n")
+    table = harbor_nb.load_env()
+    assert KEY not in os.environ
+    assert any("line 2: DAYTONA_API_KEY is longer than 100,000 bytes" in note for note in table.notes)
+
+
 def test_a_value_set_in_the_session_is_told_as_such():
     os.environ[KEY] = "typed-in-a-cell"
     Path(".env").write_text(f"{KEY}=p-value-333\n")

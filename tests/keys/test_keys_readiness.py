@@ -159,6 +159,12 @@ def test_modals_own_file_counts(text, ready, said):
     assert said in told.reason
 
 
+def test_an_empty_modal_profile_is_none_as_to_the_sdk():
+    (Path.home() / ".modal.toml").write_text('[me]\ntoken_id = "ak-1"\ntoken_secret = "as-1"\n')
+    os.environ["MODAL_PROFILE"] = ""
+    assert harbor_nb.check("modal").ready
+
+
 def test_half_a_modal_pair_beside_a_file_warns():
     (Path.home() / ".modal.toml").write_text('[me]\ntoken_id = "ak-1"\ntoken_secret = "as-1"\nactive = true\n')
     os.environ["MODAL_TOKEN_ID"] = "ak-0123456789"
@@ -202,7 +208,9 @@ def test_environments_again_sees_a_key_that_was_set_and_no_change_of_another_fra
     os.environ.update(GOOD["e2b"])
     assert harbor_nb.environments().set_index("name").loc["e2b", "ready"]
     del os.environ["E2B_API_KEY"]
-    assert not harbor_nb.environments().set_index("name").loc["e2b", "ready"]
+    assert not harbor_nb.environments().set_index("name").loc[["e2b", "modal"], "ready"].any()
+    (Path.home() / ".modal.toml").write_text('[me]\ntoken_id = "ak-1"\ntoken_secret = "as-1"\n')
+    assert harbor_nb.environments().set_index("name").loc["modal", "ready"]
 
 
 def test_environments_looks_once_however_long_the_look_took_and_anew_when_its_answer_is_old(monkeypatch):

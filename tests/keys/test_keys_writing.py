@@ -169,6 +169,7 @@ def test_env_example_for_chosen_environments():
     assert "E2B_API_KEY=" in text
     assert "DAYTONA" not in text
     assert harbor_nb.env_example("e2b", path=None) == text
+    assert "E2B" not in harbor_nb.env_example([], path=None)
     with pytest.raises(CredentialsError, match="no keys are known for 'nowhere'"):
         harbor_nb.env_example(["nowhere"], path=None)
 

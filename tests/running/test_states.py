@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 import harbor_nb
-from harbor_nb.errors import JobError
+from harbor_nb.errors import HarborNbError, JobError
 from harbor_nb.running.owner import OwnerRecord, process_started
+from harbor_nb.running.resuming import resume
 from tests.running.conftest import until
 
 
@@ -108,6 +109,22 @@ def test_a_broken_owner_record_is_as_none(folder, text):
     job = harbor_nb.attach(folder)
     assert job.state == "unknown"
     assert repr(job).startswith("Job(one: unknown")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"[]", "does not hold a mapping"),
+        (b"\xff\xfe\0", "is not text"),
+        (b'{"environment": {"type": "docker"}}', "names no tasks"),
+        (b'{"tasks": [], "environment": {"env": {"A_KEY": "****"}}}', "names no tasks"),
+    ],
+)
+def test_a_config_that_can_not_be_resumed_is_told_and_left_as_it_is(folder, text, told):
+    (folder / "config.json").write_bytes(text)
+    with pytest.raises(HarborNbError, match=told):
+        resume(folder, ())
+    assert (folder / "config.json").read_bytes() == text
 
 
 def test_what_is_not_a_job_folder_is_said(tmp_path, folder):
