@@ -54,8 +54,8 @@ def doctor(
     print("\nEnvironments")
     rows: list[Any] = [check(name, live=True) for name in RECORDS] if live else [*environments().itertuples()]
     for row in rows:
-        fix = "" if row.ready else f": {row.reason}; {row.fix}"
-        print(f"  {'ready    ' if row.ready else 'not ready'} {row.name}{fix}")
+        told = f": {row.reason}; {row.fix}" if row.reason else ""
+        print(f"  {('looks ready' if told else 'ready') if row.ready else 'not ready':11} {row.name}{told}")
     raise typer.Exit(0 if any(row.ready for row in rows) else 1)
 
 

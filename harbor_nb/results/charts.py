@@ -123,7 +123,8 @@ def _pairs_chart(comparison: Any) -> Any:
     dots["side"] = dots["versus"].where(dots["which"] == "mean", comparison.baseline)
     y = alt.Y("task:N", title=None, sort=list(dict.fromkeys(frame["task"])))
     rule = alt.Chart(frame).mark_rule(color="#888").encode(x="mean_baseline:Q", x2="mean:Q", y=y)
-    points = alt.Chart(dots).mark_point(size=70, strokeWidth=2).encode(  # hollow: two that agree are both seen
+    points = alt.Chart(dots).mark_point(strokeWidth=2).encode(  # where sides agree, one is inside the other
+        size=alt.Size("which:N", scale=alt.Scale(domain=["mean_baseline", "mean"], range=[120, 40]), legend=None),
         x=alt.X("score:Q", title=f"mean {comparison.outcome} of the attempts"), y=y,
         color=alt.Color("side:N", title=comparison.by), shape=alt.Shape("side:N", title=comparison.by),
     )  # fmt: skip
