@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -192,8 +193,9 @@ def test_the_active_context_is_followed_and_handed_to_the_package(tmp_path, monk
 @pytest.mark.deep
 def test_a_daemon_that_stops(tmp_path, monkeypatch):
     """A second dockerd of the test's own: ready while it runs, not running once it was ended."""
-    socket = Path(f"/tmp/hnb-keys-{os.getpid()}.sock")
-    places = [f"--data-root={tmp_path}/data", f"--exec-root={tmp_path}/exec", f"--pidfile={tmp_path}/pid"]
+    short = Path(tempfile.mkdtemp(prefix="hnb-"))  # the name of a socket holds 107 bytes
+    socket = short / "d.sock"
+    places = [f"--data-root={tmp_path}/data", f"--exec-root={short}/exec", f"--pidfile={tmp_path}/pid"]
     # in a network namespace of its own: a second daemon would take the first one's bridge away
     command = [
         "unshare",
@@ -217,7 +219,7 @@ def test_a_daemon_that_stops(tmp_path, monkeypatch):
         daemon.terminate()
         daemon.wait(60)
     assert "the Docker daemon is not running" in harbor_nb.check("docker").reason
-    socket.unlink(missing_ok=True)
+    shutil.rmtree(short, ignore_errors=True)
 
 
 @pytest.mark.docker
