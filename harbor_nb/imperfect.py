@@ -62,7 +62,7 @@ class ImperfectAgent(BaseAgent):
         """Tell whether this trial's coin falls on solving."""
         difficulty = random.Random(f"{self._seed}:{task_name}").uniform(-1, 1)  # noqa: S311 - a coin, not a secret
         chance = min(max(self._skill + self._spread * difficulty, 0.0), 1.0)
-        return random.Random(f"{self._seed}:{trial_name}:{step}").random() < chance  # noqa: S311 - as above
+        return random.Random(f"{self._seed}:{trial_name}:{step}").random() < chance  # noqa: S311 - a coin, not a secret
 
     async def run(self, instruction: str, environment: BaseEnvironment, context: AgentContext) -> None:
         """Look around, then solve the task or give up, and write the trajectory."""

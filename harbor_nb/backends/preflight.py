@@ -61,8 +61,9 @@ def _preflight(name: str, entry: Any) -> Finding | None:
         EnvironmentFactory.run_preflight(kind, None if kind else name)
         if kind is None:
             return None
-        # mypy takes a class's bound method for a plain function
-        if _load_environment_class(kind).preflight.__func__ is BaseEnvironment.preflight.__func__:  # type: ignore[attr-defined]
+        own: Any = _load_environment_class(kind).preflight
+        common: Any = BaseEnvironment.preflight
+        if own.__func__ is common.__func__:
             return finding("harbor-unchecked", docs=docs)
     except SystemExit as error:
         text, lacks = str(error), one.missing()

@@ -78,7 +78,7 @@ def unary(backend: Backend) -> Callable[[Call], Callable[[Any], Awaitable[None]]
     return make
 
 
-def service(base: type, handlers: dict[str, Callable[[Any], Awaitable[None]]]) -> Any:
+def service(base: Any, handlers: dict[str, Callable[[Any], Awaitable[None]]]) -> Any:
     """Make a service of the SDK's abstract one: what has no handler is refused by its name."""
 
     def refuse(name: str) -> Callable[..., Awaitable[None]]:
@@ -95,7 +95,7 @@ def service(base: type, handlers: dict[str, Callable[[Any], Awaitable[None]]]) -
 
         return given
 
-    names: list[str] = list(getattr(base, "__abstractmethods__"))  # noqa: B009 - mypy does not know it
+    names: list[str] = list(base.__abstractmethods__)
     methods = {name: give(name) if name in handlers else refuse(name) for name in names}
     return type(base.__name__.removesuffix("Base"), (base,), methods)()
 

@@ -258,7 +258,7 @@ def _find(folder: str, depth: int = _DEPTH) -> Iterator[JobFolder]:
 def _paths(x: Any) -> Iterator[str]:
     if isinstance(x, (str, os.PathLike)):
         text = os.path.abspath(os.path.expanduser(os.fspath(x)))  # noqa: PTH100, PTH111 - keeps links as they are typed
-        if os.path.exists(text):  # noqa: PTH110
+        if os.path.exists(text):  # noqa: PTH110 - a text, as above
             yield text
             return
         found = sorted(glob.glob(text)) if glob.has_magic(text) else []  # noqa: PTH207 - absolute

@@ -59,5 +59,5 @@ def _loop() -> Iterator[asyncio.AbstractEventLoop]:
     import nest_asyncio2
 
     nest_asyncio2.apply(loop)
-    print("nest-asyncio2 has patched this kernel's event loop; it stays so until the kernel restarts")  # noqa: T201
+    print("nest-asyncio2 has patched this kernel's event loop; it stays so until the kernel restarts")  # noqa: T201 - told where it was asked for
     yield loop

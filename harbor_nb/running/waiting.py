@@ -37,7 +37,7 @@ def wait(jobs: "Sequence[Job]", timeout: float | None, progress: bool) -> None:
                     draw(shown)
                 time.sleep(POLL_SEC * live)
     except KeyboardInterrupt:
-        print("stopped waiting; the jobs go on. harbor_nb.attach() finds them again")  # noqa: T201
+        print("stopped waiting; the jobs go on. harbor_nb.attach() finds them again")  # noqa: T201 - who interrupts reads it
 
 
 def in_notebook() -> bool:

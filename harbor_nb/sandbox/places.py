@@ -46,7 +46,7 @@ def _usable(wanted: Path) -> Path:
     """Give the folder, or one like it whose file system can hold an overlay's writes; in a container most can't."""
     if _takes_overlays(wanted):
         return wanted
-    others = (tempfile.gettempdir(), "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", "/dev/shm"), "/dev/shm")  # noqa: S108
+    others = (tempfile.gettempdir(), "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", "/dev/shm"), "/dev/shm")  # noqa: S108 - own folders in it
     for folder in map(Path, others):
         if folder.is_dir() and os.access(folder, os.W_OK) and _takes_overlays(folder):
             own = folder / f"harbor_nb-{os.geteuid()}"
