@@ -95,14 +95,8 @@ def _modal_file(missing: tuple[str, ...]) -> Iterable[Finding]:
         profile = profiles[os.environ.get("MODAL_PROFILE") or active]
         if profile["token_id"] and profile["token_secret"]:
             return [finding("modal-mixed", name=missing[0])] if len(missing) == 1 else []
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ):  # the last two: what should be a table is none
-        pass
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass  # no such file or profile, or what should be a table is none
     return [finding("modal-empty")]
 
 

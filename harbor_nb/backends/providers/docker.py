@@ -16,9 +16,8 @@ def _client() -> DockerClient:
     address = endpoint()
     if address.startswith(("unix://", "npipe://")):
         return DockerClient(base_url=address, timeout=SDK_LIMIT_SEC)
-    return docker.from_env(
-        timeout=SDK_LIMIT_SEC, use_ssh_client=True
-    )  # the context's certificates are the package's to find
+    # the context's certificates are the package's to find
+    return docker.from_env(timeout=SDK_LIMIT_SEC, use_ssh_client=True)
 
 
 async def ping() -> None:
