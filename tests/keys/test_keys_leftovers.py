@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import psutil
 import pytest
 
 import harbor_nb
+from harbor_nb.backends import providers
 from harbor_nb.errors import BadInputError, ProviderError
 from harbor_nb.running import leftovers
 from harbor_nb.running.owner import OwnerRecord
@@ -246,3 +249,25 @@ def test_hostile_names_are_cleaned():
     row = leftovers._row(Found("e2b", "x", "\x1b[31mred", "a__env", "running", "garbage", "likely"), {})
     assert row["task"] == "red"
     assert row["age_min"] is None
+
+
+def test_a_container_that_goes_while_it_is_listed_is_not_there(monkeypatch):
+    """The engine names it, and no longer knows it a moment later."""
+
+    class Engine(BaseHTTPRequestHandler):
+        def do_GET(self):
+            listed = "/containers/json" in self.path
+            self.send_response(200 if listed or "/version" in self.path else 404)
+            self.end_headers()
+            self.wfile.write(b'[{"Id": "abc"}]' if listed else b'{"ApiVersion": "1.41", "message": "no such thing"}')
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Engine) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
+        try:
+            assert providers.sandboxes("docker") == []
+        finally:
+            server.shutdown()

@@ -27,7 +27,7 @@ async def ping() -> None:
 
 async def sandboxes() -> AsyncIterator[Found]:
     """List the containers of compose projects that are named as Harbor names a trial's."""
-    for box in _client().containers.list(all=True, filters={"label": _PROJECT}):
+    for box in _client().containers.list(all=True, ignore_removed=True, filters={"label": _PROJECT}):
         project = box.labels[_PROJECT]
         if not (project.endswith("__env") or "__verifier__" in project):
             continue
@@ -54,6 +54,6 @@ async def terminate(sandbox_id: str) -> None:
     container = client.containers.get(sandbox_id)
     container.remove(force=True, v=True)
     label = f"{_PROJECT}={container.labels[_PROJECT]}"
-    if not client.containers.list(all=True, filters={"label": label}):
+    if not client.containers.list(all=True, ignore_removed=True, filters={"label": label}):
         for network in client.networks.list(filters={"label": label}):
             network.remove()
