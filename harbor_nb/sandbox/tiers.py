@@ -52,7 +52,10 @@ def _try(program: str, *words: str) -> str | None:
     """Run bwrap; give why it failed, None when it did not."""
     own = ["--unshare-user"] if users.needs_namespace() else []
     command = [program, *own, "--unshare-pid", "--dev-bind", "/", "/", *words]
-    tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    for _ in range(5):
+        tried = subprocess.run(command, capture_output=True, text=True, check=False)
+        if "mount flags" not in tried.stderr:  # a mount of another program, such as a container's, that ended meanwhile
+            break
     return None if tried.returncode == 0 else (tried.stderr.strip().splitlines() or ["bwrap failed"])[-1]
 
 

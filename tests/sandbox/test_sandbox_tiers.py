@@ -114,3 +114,13 @@ def test_another_system_and_missing_programs_are_named(monkeypatch, tmp_path: Pa
     monkeypatch.setattr(tiers, "bwrap", lambda: "/bin/false")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "nsenter and setpriv" in tier.__wrapped__().reason
+
+
+def test_a_mount_that_ends_while_it_is_taken_over_is_no_verdict(tmp_path):
+    """Docker's come and go; bwrap then can't remount one, and says so."""
+    program, again = tmp_path / "bwrap", tmp_path / "again"
+    told = 'echo "bwrap: Can not apply mount flags: remount" >&2; exit 1'
+    program.write_text(f"#!/bin/sh\n[ -e {again} ] && exit 0\ntouch {again}\n{told}\n")
+    program.chmod(0o755)
+    assert tiers._try(str(program), "true") is None
+    assert again.exists()
